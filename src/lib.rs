@@ -1,1 +1,7 @@
-//! p2pdb
+#![doc = include_str!("README.md")]
+
+pub mod swarm;
+pub mod transport;
+pub mod wire;
+
+pub use p2pdb_protocol as protocol;
