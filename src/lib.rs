@@ -1,1 +1,3 @@
 //! p2pdb
+
+pub mod config;
