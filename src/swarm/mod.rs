@@ -6,7 +6,7 @@ mod event_loop;
 mod exchange;
 mod handle;
 pub mod ip_limits;
-//pub mod routes;
+pub mod routes;
 mod score;
 
 use std::time::Duration;
@@ -115,6 +115,8 @@ pub struct Config {
     pub serve: bool,
     /// Whether only confirmed addresses are told to others.
     pub hide_listen_addresses: bool,
+    /// Whether loopback and private addresses that peers tell are taken, of those who are there themselves.
+    pub private_addresses: bool,
     /// Role in the DHT.
     pub kad_mode: KadMode,
     /// Help behind NAT.
@@ -137,6 +139,7 @@ impl Config {
             external: Vec::new(),
             serve: false,
             hide_listen_addresses: true,
+            private_addresses: true,
             kad_mode: KadMode::Client,
             nat: Nat { autonat: false, relay_client: true, dcutr: true, upnp: false, relay_server: false },
             limits: Limits::default(),
@@ -152,6 +155,7 @@ impl Config {
             listen,
             serve: true,
             hide_listen_addresses: false,
+            private_addresses: false,
             kad_mode: KadMode::Auto,
             nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: true, relay_server: false },
             ..Self::client(network)
@@ -169,6 +173,11 @@ pub enum Event {
         peer: PeerId,
         /// Whether it serves the operations, as nodes do.
         serves: bool,
+    },
+    /// A node has shown its record, and it is kept.
+    Introduced {
+        /// The node.
+        peer: PeerId,
     },
     /// The last connection with a peer is closed.
     Lost {
@@ -258,6 +267,7 @@ pub async fn start(
     let event_loop = event_loop::EventLoop::new(
         swarm,
         config.network,
+        config.private_addresses,
         command_queue,
         commands,
         events,
