@@ -1,1 +1,5 @@
 //! p2pdb
+
+pub mod clock;
+#[cfg(feature = "node")]
+pub mod store;
