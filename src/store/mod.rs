@@ -107,7 +107,7 @@ struct Core {
     settings: Settings,
     clock: Clock,
     scopes: Scopes,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 impl Core {
@@ -144,7 +144,7 @@ impl Store {
         let mut settings = Settings::new(network, options)?;
         let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
         settings.store_id = store_id;
-        let (scopes, readers) = (Scopes::default(), Semaphore::new(READERS));
+        let (scopes, readers) = (Scopes::default(), Arc::new(Semaphore::new(READERS)));
         let core = Arc::new(Core { file, settings, clock, scopes, readers });
         let (requests, queue) = mpsc::channel(writer::QUEUE);
         let writing = Arc::clone(&core);
@@ -379,8 +379,13 @@ impl Store {
         work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let core = Arc::clone(&self.core);
-        let _permit = self.core.readers.acquire().await.map_err(|_| StoreError::Closed)?;
-        let task = tokio::task::spawn_blocking(move || work(&core));
+        let readers = Arc::clone(&self.core.readers);
+        let permit = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Held until the work ends, also if nobody waits for it any more.
+            let _permit = permit;
+            work(&core)
+        });
         task.await.unwrap_or_else(|error| {
             if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
         })
