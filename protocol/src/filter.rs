@@ -165,7 +165,7 @@ fn listed<T, const MAX: usize>(
     what: &'static str,
     list: Option<List<T, MAX>>,
 ) -> Result<Vec<T>, FilterError> {
-    match list.map(List::into_vec) {
+    match list.map(List::into_inner) {
         None => Ok(Vec::new()),
         Some(list) if list.is_empty() => Err(FilterError::EmptyList(what)),
         Some(list) => Ok(list),
@@ -179,6 +179,5 @@ fn listable<T: Clone, const MAX: usize>(
     if list.is_empty() {
         return Ok(None);
     }
-    let got = list.len();
-    List::new(list.to_vec()).map(Some).map_err(|_| FilterError::TooMany { what, max: MAX, got })
+    List::try_from(list.to_vec()).map(Some).map_err(|e| FilterError::TooMany { what, max: e.max, got: e.got })
 }

@@ -36,5 +36,5 @@ pub fn message_id(topic: &str, data: &[u8]) -> [u8; 20] {
 /// If it is not an array of 1 to [`limits::MAX_ANNOUNCE_IDS`] ids.
 pub fn decode(data: &[u8]) -> Result<Announce, lenient::Error> {
     let ids: Announce = lenient::from_slice(data)?;
-    if ids.is_empty() { Err(lenient::Error::custom("an announce of no ids")) } else { Ok(ids) }
+    if ids.is_empty() { Err(lenient::Error::Decode("an announce of no ids".to_owned())) } else { Ok(ids) }
 }

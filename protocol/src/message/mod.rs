@@ -20,7 +20,7 @@ pub trait Operation: Send + Sync + Clone + 'static {
     /// Largest response frame, in bytes.
     const MAX_RESPONSE: usize;
     /// What the requester sends.
-    type Request: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
+    type Request: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static;
     /// What the responder sends inside a [`Reply`].
-    type Response: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static;
+    type Response: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static;
 }
