@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
-    entry::{Entry, Header},
+    entry::Entry,
     id::{EntryId, TableId},
     keys::PublicKey,
 };
@@ -15,8 +15,6 @@ use super::{
     schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals, damaged},
 };
 
-/// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
-const REMEMBER_EXPIRED: u64 = 7 * 86_400;
 /// For how long an id stays known that was refused unseen, in seconds.
 const REMEMBER_REFUSED: u64 = 7 * 86_400;
 
@@ -181,7 +179,7 @@ impl<'t> Batch<'t> {
             let entry = trusted(encoded, self.settings)?;
             let (header, length) = (entry.header(), encoded.len());
             let facts = Facts { table_no, arrival, id: entry.id(), effort, length, header };
-            let forget_at = self.forget_at(header);
+            let forget_at = self.settings.forget_at(header);
             keys.add(&facts, self.settings, reason.map(|reason| Place::Dropped { reason, forget_at }));
             let charge = facts.charge();
             let totals = totals_of(&mut self.totals, self.txn, table_no)?;
@@ -261,7 +259,7 @@ impl<'t> Batch<'t> {
             if count == 0 {
                 rows.remove(key)?;
             } else {
-                rows.insert(key, Bucket { count, changed: self.state.change, ..bucket }.to_row())?;
+                rows.insert(key, Bucket { count, changed: self.state.change, ..bucket }.as_row())?;
             }
         }
         let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
@@ -329,17 +327,6 @@ impl<'t> Batch<'t> {
         self.state.charge += charge::DROPPED;
         self.changed = true;
         Ok(())
-    }
-
-    /// When the gate's clock refuses the entry anyway, so that its id need not be known any longer.
-    fn forget_at(&self, header: &Header) -> u64 {
-        let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
-        let network = &self.settings.network;
-        let beyond = self.settings.horizon.map(|horizon| {
-            let next_epoch = network.epoch(header.created).saturating_add(1);
-            next_epoch.saturating_mul(network.epoch_seconds).saturating_add(horizon)
-        });
-        expired.into_iter().chain(beyond).min().unwrap_or(u64::MAX)
     }
 }
 

@@ -16,7 +16,7 @@ use p2pdb_protocol::{
     id::{EntryId, TableId},
     network::Network,
 };
-use redb::{Error, ReadTransaction, ReadableTable};
+use redb::{Error, ReadTransaction};
 
 use super::schema::{self, Bucket, Place, State};
 
@@ -79,19 +79,14 @@ pub(super) fn buckets(
 ) -> Result<(Vec<BucketSummary>, Vec<FreshDigest>), Error> {
     let Some(table_no) = number_of(txn, table)? else { return Ok((Vec::new(), Vec::new())) };
     let (since_epoch, epochs) = (network.epoch(since), txn.open_table(schema::BY_EPOCH)?);
-    let epoch_of = |row: Option<Result<(redb::AccessGuard<'_, (u32, u64, u64)>, _), _>>| {
-        row.transpose().map(|row| row.map(|(key, _)| key.value().1))
-    };
-    let mut all = epochs.range((table_no, 0, 0)..=(table_no, u64::MAX, u64::MAX))?;
-    let (oldest, newest) = (epoch_of(all.next())?, epoch_of(all.next_back())?);
-    let Some(oldest) = oldest else { return Ok((Vec::new(), Vec::new())) };
-    if newest.unwrap_or(oldest) < since_epoch {
-        return Ok((Vec::new(), Vec::new()));
+    let start = (table_no, since_epoch, 0);
+    if epochs.range(start..=(table_no, u64::MAX, u64::MAX))?.next().is_none() {
+        Ok((Vec::new(), Vec::new()))
+    } else if epochs.range((table_no, 0, 0)..start)?.next().is_none() {
+        whole(txn, network, table_no)
+    } else {
+        Ok((scoped(txn, network, scopes, table_no, since)?, Vec::new()))
     }
-    if oldest >= since_epoch {
-        return whole(txn, network, table_no);
-    }
-    Ok((scoped(txn, network, scopes, table_no, since)?, Vec::new()))
 }
 
 /// The whole table, from the digests in the file.

@@ -130,18 +130,16 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let cache_bytes = options.cache_bytes;
         let opener = move |path: &Path| redb::Builder::new().set_cache_size(cache_bytes).create(path);
-        Self::open_with(path, network, options, clock, Arc::new(opener), migrate::STEPS)
+        Self::open_with(path, Settings::new(network, options)?, clock, Arc::new(opener), migrate::STEPS)
     }
 
     fn open_with(
         path: &Path,
-        network: Network,
-        options: StoreOptions,
+        mut settings: Settings,
         clock: Clock,
         opener: Opener,
         steps: &[migrate::Step],
     ) -> Result<Self, StoreError> {
-        let mut settings = Settings::new(network, options)?;
         let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
         settings.store_id = store_id;
         let (scopes, readers) = (Scopes::default(), Arc::new(Semaphore::new(READERS)));

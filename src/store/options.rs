@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use p2pdb_protocol::{id::TableId, network::Network};
+use p2pdb_protocol::{entry::Header, id::TableId, network::Network};
 
-use super::{StoreError, charge};
+use super::{StoreError, charge, query::Bounds};
+
+/// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
+const REMEMBER_EXPIRED: u64 = 7 * 86_400;
 
 /// How much a store may keep and use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub(super) struct Settings {
     pub(super) budget: Option<u64>,
     /// Bytes of entries that one transaction takes, unless a single request has more.
     pub(super) batch_bytes: usize,
+    pub(super) bounds: Bounds,
     table_max_disk: Option<u64>,
     table_limits: BTreeMap<TableId, u64>,
 }
@@ -66,6 +70,7 @@ impl Settings {
             max_dropped: budget.map_or(max_dropped, |budget| max_dropped.min(budget / 8 / charge::DROPPED)),
             budget,
             batch_bytes: charge::batch_bytes(max_disk),
+            bounds: Bounds::default(),
             table_max_disk,
             table_limits,
         })
@@ -79,5 +84,15 @@ impl Settings {
     /// The time from which on entries are kept: the start of an epoch.
     pub(super) fn horizon_start(&self, now: u64) -> u64 {
         self.horizon.map_or(0, |horizon| self.network.epoch_start_at_or_after(now.saturating_sub(horizon)))
+    }
+
+    /// When the gate's clock refuses the entry anyway, so that its id need not be known any longer.
+    pub(super) fn forget_at(&self, header: &Header) -> u64 {
+        let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
+        let beyond = self.horizon.map(|horizon| {
+            let next_epoch = self.network.epoch(header.created).saturating_add(1);
+            next_epoch.saturating_mul(self.network.epoch_seconds).saturating_add(horizon)
+        });
+        expired.into_iter().chain(beyond).min().unwrap_or(u64::MAX)
     }
 }

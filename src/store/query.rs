@@ -1,8 +1,7 @@
 //! get: the entries that match a filter, in the order in which they arrived (SPEC 8.5).
 //!
 //! A query walks the arrival numbers of one index and looks at each entry with all conditions. It ends early,
-//! with a cursor behind what it looked at, when it has looked at [`MOST_ROWS`] entries or [`MOST_BYTES`]: no
-//! filter makes a node search its whole store for one request.
+//! with a cursor behind what it looked at, when it reaches its [`Bounds`]: no filter makes a node search its whole store for one request.
 
 use std::{
     cmp::Reverse,
@@ -24,15 +23,25 @@ use super::{
     schema::{self, Bucket, EntryRow, Place, State, damaged, parse_table, recipient_prefix},
 };
 
-/// Entries that one query looks at.
-const MOST_ROWS: usize = 10_000;
-/// Bytes of entries that one query looks at.
-const MOST_BYTES: usize = 32 << 20;
-/// Ids that one query looks up before it rather walks another index: an id without its table has to be looked
-/// up in every table.
-const MOST_LOOKUPS: usize = 1 << 16;
-/// Ids of a bucket that one query sorts by arrival before it rather walks another index.
-const MOST_SORTED: u64 = 1 << 14;
+/// How far one query goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Entries that it looks at.
+    pub(super) rows: usize,
+    /// Bytes of entries that it looks at.
+    pub(super) bytes: usize,
+    /// Ids that it looks up before it rather walks another index: an id without its table has to be looked up
+    /// in every table.
+    pub(super) lookups: usize,
+    /// Ids of a bucket that it sorts by arrival before it rather walks another index.
+    pub(super) sorted: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { rows: 10_000, bytes: 32 << 20, lookups: 1 << 16, sorted: 1 << 14 }
+    }
+}
 
 /// A page of entries (SPEC 8.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +141,7 @@ fn first_received(
 impl Query<'_> {
     fn page(&self, entries: &ReadOnlyTable<u64, &'static [u8]>, most_bytes: usize) -> Result<Page, Error> {
         let mut page = Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
+        let bounds = self.settings.bounds;
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
         for arrival in self.candidates()? {
@@ -154,7 +164,7 @@ impl Query<'_> {
                 found_tables.insert(row.table_no);
                 found_bytes += length;
             }
-            if rows == MOST_ROWS || looked_at >= MOST_BYTES {
+            if rows >= bounds.rows || looked_at >= bounds.bytes {
                 page.next = self.cursor(arrival);
                 page.more = arrival < self.newest;
                 break;
@@ -246,7 +256,7 @@ impl Query<'_> {
         if ids.is_empty() {
             return Ok(None);
         }
-        let Some(tables) = self.at_most_tables(MOST_LOOKUPS / ids.len())? else { return Ok(None) };
+        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups / ids.len())? else { return Ok(None) };
         let index = self.txn.open_table(schema::BY_ID)?;
         let mut arrivals = Vec::new();
         for table_no in tables {
@@ -262,7 +272,7 @@ impl Query<'_> {
 
     fn by_bucket(&self) -> Result<Option<Vec<u64>>, Error> {
         let Some(bucket) = self.filter.bucket else { return Ok(None) };
-        let Some(tables) = self.at_most_tables(MOST_LOOKUPS)? else { return Ok(None) };
+        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups)? else { return Ok(None) };
         let buckets = self.txn.open_table(schema::BUCKETS)?;
         let mut filled = Vec::new();
         let mut total = 0;
@@ -272,7 +282,7 @@ impl Query<'_> {
                 filled.push(table_no);
             }
         }
-        if total > MOST_SORTED {
+        if total > self.settings.bounds.sorted {
             return Ok(None);
         }
         let (first, last) = id_range(bucket, self.settings.network.bucket_bits);

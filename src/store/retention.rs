@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use redb::Error;
+use redb::{Error, ReadableTable};
 
 use super::{
     Settings,

@@ -63,11 +63,11 @@ pub(super) const BY_EPOCH: TableDefinition<(u32, u64, u64), ()> = TableDefinitio
 /// Key: (`expires`, arrival number) # Value: nothing. Only entries that expire.
 pub(super) const BY_EXPIRY: TableDefinition<(u64, u64), ()> = TableDefinition::new("by_expiry");
 
-/// Key: (table number, bucket) # Value: [`Bucket`] as (count u64, changed u64, digested u64, digest 16 bytes).
-///
-/// Only buckets with entries.
-pub(super) const BUCKETS: TableDefinition<(u32, u16), (u64, u64, u64, &[u8; 16])> =
-    TableDefinition::new("buckets");
+/// Key: (table number, bucket) # Value: [`Bucket`], 3 u64 and 16 bytes. Only buckets with entries.
+pub(super) const BUCKETS: TableDefinition<(u32, u16), BucketRow> = TableDefinition::new("buckets");
+
+/// `count`, `changed`, `digested` and `digest` of a [`Bucket`].
+pub(super) type BucketRow = (u64, u64, u64, &'static [u8; 16]);
 
 /// Key: (`forget_at`, table number, `EntryId`) # Value: nothing. Every id that is kept as dropped.
 pub(super) const DROPPED: TableDefinition<(u64, u32, &[u8; 32]), ()> = TableDefinition::new("dropped");
@@ -188,7 +188,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) const fn to_row(&self) -> (u64, u64, u64, &[u8; 16]) {
+    pub(super) const fn as_row(&self) -> (u64, u64, u64, &[u8; 16]) {
         (self.count, self.changed, self.digested, &self.digest)
     }
 

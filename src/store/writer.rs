@@ -7,6 +7,7 @@ use std::{
 };
 
 use p2pdb_protocol::id::{EntryId, TableId};
+use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -155,7 +156,7 @@ fn save_digests(txn: &redb::WriteTransaction, digests: &[FreshDigest]) -> Result
     for fresh in digests {
         let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else { continue };
         if bucket.changed == fresh.changed && bucket.digested != fresh.changed {
-            rows.insert(fresh.key, Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket }.to_row())?;
+            rows.insert(fresh.key, Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket }.as_row())?;
             saved = true;
         }
     }
