@@ -174,7 +174,8 @@ impl<'t> Batch<'t> {
         let mut keys = Keys::default();
         for arrival in arrivals.iter().copied().collect::<BTreeSet<_>>() {
             let removed = self.entries.remove(arrival)?;
-            let row = removed.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
+            let row =
+                removed.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
             let EntryRow { effort, table_no, encoded, .. } = EntryRow::parse(row.value())?;
             let entry = trusted(encoded, self.settings)?;
             let (header, length) = (entry.header(), encoded.len());
@@ -208,7 +209,12 @@ impl<'t> Batch<'t> {
     }
 
     /// Makes an id known as dropped, and removes its entry if it is stored.
-    pub(super) fn drop_for_good(&mut self, table: TableId, id: EntryId, reason: DropReason) -> Result<(), Error> {
+    pub(super) fn drop_for_good(
+        &mut self,
+        table: TableId,
+        id: EntryId,
+        reason: DropReason,
+    ) -> Result<(), Error> {
         let numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
         let Some(table_no) = numbers.get(table.as_bytes())?.map(|number| number.value()) else {
             return Ok(());
@@ -299,7 +305,8 @@ impl<'t> Batch<'t> {
 
     /// The id of a table, and what its entries are charged as of now.
     pub(super) fn table_charge(&mut self, table_no: u32) -> Result<(TableId, u64), Error> {
-        let row = self.tables.get(table_no)?.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
+        let row =
+            self.tables.get(table_no)?.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
         let (id, _) = schema::parse_table(row.value())?;
         Ok((id, totals_of(&mut self.totals, self.txn, table_no)?.charge))
     }
@@ -320,7 +327,13 @@ impl<'t> Batch<'t> {
         Ok(number)
     }
 
-    fn remember(&mut self, table_no: u32, id: &EntryId, reason: DropReason, forget_at: u64) -> Result<(), Error> {
+    fn remember(
+        &mut self,
+        table_no: u32,
+        id: &EntryId,
+        reason: DropReason,
+        forget_at: u64,
+    ) -> Result<(), Error> {
         self.by_id.insert((table_no, id.as_bytes()), Place::Dropped { reason, forget_at }.to_row())?;
         self.dropped.insert((forget_at, table_no, id.as_bytes()), ())?;
         self.state.dropped += 1;

@@ -23,7 +23,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The file belongs to a node of another network.
-    #[error("{path} holds entries of network {got}, expected {expected}: use that network's file, or another path")]
+    #[error(
+        "{path} holds entries of network {got}, expected {expected}: use that network's file, or another path"
+    )]
     OtherNetwork {
         /// The file.
         path: PathBuf,

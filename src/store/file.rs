@@ -9,7 +9,9 @@ use std::{
 };
 
 use p2pdb_protocol::id::NetworkId;
-use redb::{Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableHandle, WriteTransaction};
+use redb::{
+    Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableHandle, WriteTransaction,
+};
 
 use super::{
     error::StoreError,
@@ -107,7 +109,11 @@ impl StoreFile {
             txn.set_two_phase_commit(true);
             txn.set_quick_repair(true);
             let (value, changed) = write(&txn)?;
-            if changed { txn.commit()? } else { txn.abort()? }
+            if changed {
+                txn.commit()?
+            } else {
+                txn.abort()?
+            }
             Ok(value)
         };
         self.with_database(attempt).map_err(|(generation, error)| {
@@ -156,10 +162,7 @@ impl StoreFile {
     }
 
     /// Runs `run` and gives the generation that it ran on with its error.
-    fn with_database<T>(
-        &self,
-        run: impl FnOnce(&Database) -> Result<T, Error>,
-    ) -> Result<T, (u64, Error)> {
+    fn with_database<T>(&self, run: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, (u64, Error)> {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         match &slot.database {
             Some(database) => run(database),

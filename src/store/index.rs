@@ -105,7 +105,11 @@ fn whole(
             digest = digest_of(txn, network, key, 0)?.1;
             fresh.push(FreshDigest { key, changed: bucket.changed, digest });
         }
-        summaries.push(BucketSummary { bucket: key.1, count: bucket.count, digest: Digest::from_bytes(digest) });
+        summaries.push(BucketSummary {
+            bucket: key.1,
+            count: bucket.count,
+            digest: Digest::from_bytes(digest),
+        });
     }
     Ok((summaries, fresh))
 }
@@ -128,9 +132,7 @@ fn scoped(
         let (key, changed) = (key.value(), Bucket::from_row(row.value()).changed);
         let (count, digest) = match &known {
             // Absent in a scope of this age: nothing of the bucket was in the scope.
-            Some(scope) if changed <= scope.change => {
-                scope.buckets.get(&key.1).copied().unwrap_or_default()
-            }
+            Some(scope) if changed <= scope.change => scope.buckets.get(&key.1).copied().unwrap_or_default(),
             _ => digest_of(txn, network, key, since)?,
         };
         if count > 0 {

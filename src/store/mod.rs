@@ -179,7 +179,12 @@ impl Store {
     ///
     /// # Errors
     /// If it could not be written.
-    pub async fn drop_for_good(&self, table: TableId, id: EntryId, reason: DropReason) -> Result<(), StoreError> {
+    pub async fn drop_for_good(
+        &self,
+        table: TableId,
+        id: EntryId,
+        reason: DropReason,
+    ) -> Result<(), StoreError> {
         self.ask(|answer| Request::Drop(table, id, reason, answer)).await
     }
 

@@ -115,11 +115,7 @@ fn tables(
 }
 
 /// The first arrival number received at `from` or later; arrival times never descend.
-fn first_received(
-    entries: &ReadOnlyTable<u64, &'static [u8]>,
-    from: u64,
-    newest: u64,
-) -> Result<u64, Error> {
+fn first_received(entries: &ReadOnlyTable<u64, &'static [u8]>, from: u64, newest: u64) -> Result<u64, Error> {
     let (mut low, mut high) = (1, newest + 1);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -140,7 +136,8 @@ fn first_received(
 
 impl Query<'_> {
     fn page(&self, entries: &ReadOnlyTable<u64, &'static [u8]>, most_bytes: usize) -> Result<Page, Error> {
-        let mut page = Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
+        let mut page =
+            Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
         let bounds = self.settings.bounds;
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
@@ -256,7 +253,9 @@ impl Query<'_> {
         if ids.is_empty() {
             return Ok(None);
         }
-        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups / ids.len())? else { return Ok(None) };
+        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups / ids.len())? else {
+            return Ok(None);
+        };
         let index = self.txn.open_table(schema::BY_ID)?;
         let mut arrivals = Vec::new();
         for table_no in tables {

@@ -5,12 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use redb::{Error, ReadableTable};
 
-use super::{
-    Settings,
-    batch::Batch,
-    charge,
-    schema::DropReason,
-};
+use super::{Settings, batch::Batch, charge, schema::DropReason};
 
 /// Entries dropped in one transaction, at most: puts wait no longer than that takes.
 pub(super) const STEP: usize = 1000;

@@ -10,7 +10,7 @@ use std::{
     ops::Bound,
 };
 
-use p2pdb_protocol::id::EntryId;
+use p2pdb_protocol::{id::EntryId, keys::PublicKey};
 use redb::{Error, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::{
@@ -95,19 +95,29 @@ pub(super) fn run(
     progress: &dyn Fn(VerifyProgress),
 ) -> Result<Report, StoreError> {
     let (before, of) = file.read(|txn| {
-        let rows = txn.open_table(schema::ENTRIES)?.len()?
+        let rows = txn.open_table(schema::TABLES)?.len()?
+            + txn.open_table(schema::ENTRIES)?.len()?
             + txn.open_table(schema::DROPPED)?.len()?
             + txn.open_table(schema::BUCKETS)?.len()?;
         Ok((State::read(&txn.open_table(schema::STATE)?)?, rows))
     })?;
     let reached = VerifyProgress { done: 0, of };
     let mut run = Run { file, settings, progress, reached, report: Report::default(), sums: Sums::default() };
+    run.pages(schema::TABLES, |run, _, table_no, row| {
+        let (table, spki) = parse_table(row)?;
+        let is_right = PublicKey::from_der(spki).is_ok_and(|key| key.table_id() == table);
+        run.report.check(is_right, || format!("table number {table_no}: its key is not that of {table}"));
+        Ok(())
+    })?;
     run.pages(schema::ENTRIES, Run::entry)?;
     run.pages(schema::DROPPED, |run, txn, (forget_at, table_no, id), ()| {
         run.report.dropped += 1;
-        let place = txn.open_table(schema::BY_ID)?.get((table_no, id))?.map(|row| Place::from_row(row.value()));
+        let place =
+            txn.open_table(schema::BY_ID)?.get((table_no, id))?.map(|row| Place::from_row(row.value()));
         let is_dropped = matches!(place, Some(Ok(Place::Dropped { forget_at: at, .. })) if at == forget_at);
-        run.report.check(is_dropped, || format!("{} is not the dropped id it is noted as", EntryId::from_bytes(*id)));
+        run.report.check(is_dropped, || {
+            format!("{} is not the dropped id it is noted as", EntryId::from_bytes(*id))
+        });
         Ok(())
     })?;
     run.pages(schema::BUCKETS, |run, txn, key, row| {
@@ -115,7 +125,8 @@ pub(super) fn run(
         let (count, digest) = digest_of(txn, &run.settings.network, key, 0)?;
         let kept = Bucket::from_row(row);
         let is_right = kept.count == count && (kept.digested != kept.changed || kept.digest == digest);
-        run.report.check(is_right, || format!("bucket {} of table number {} is not that of its ids", key.1, key.0));
+        run.report
+            .check(is_right, || format!("bucket {} of table number {} is not that of its ids", key.1, key.0));
         Ok(())
     })?;
     file.read_once(|txn| run.compare_sums(txn, &before))?;
@@ -134,7 +145,8 @@ impl Run<'_> {
             let mut rows = 0;
             self.file.read_once(|txn| {
                 let table = txn.open_table(table)?;
-                let start = last.as_deref().map_or(Bound::Unbounded, |last| Bound::Excluded(K::from_bytes(last)));
+                let start =
+                    last.as_deref().map_or(Bound::Unbounded, |last| Bound::Excluded(K::from_bytes(last)));
                 let mut reached = None;
                 for row in table.range::<K::SelfType<'_>>((start, Bound::Unbounded))?.take(PAGE as usize) {
                     let (key, value) = row?;
@@ -176,19 +188,31 @@ impl Run<'_> {
         totals.charge += facts.charge();
         totals.newest = arrival;
 
-        let table = txn.open_table(schema::TABLES)?.get(table_no)?.map(|row| parse_table(row.value()).map(|row| row.0));
+        let table = txn
+            .open_table(schema::TABLES)?
+            .get(table_no)?
+            .map(|row| parse_table(row.value()).map(|row| row.0));
         let place = Place::Stored { arrival, created: header.created }.to_row();
         let is_in_recipients = {
             let index = txn.open_table(schema::BY_RECIPIENT)?;
-            recipients.into_iter().map(|key| Ok(index.get(key)?.is_some())).collect::<Result<Vec<_>, Error>>()?
+            recipients
+                .into_iter()
+                .map(|key| Ok(index.get(key)?.is_some()))
+                .collect::<Result<Vec<_>, Error>>()?
         };
         let expiries = txn.open_table(schema::BY_EXPIRY)?;
-        let is_in_expiries = facts.expiry_key().map(|key| expiries.get(key)).transpose()?.is_none_or(|row| row.is_some());
+        let is_in_expiries =
+            facts.expiry_key().map(|key| expiries.get(key)).transpose()?.is_none_or(|row| row.is_some());
         let score = txn.open_table(schema::BY_SCORE)?.get(facts.score_key())?.map(|charge| charge.value());
         let checks = [
             ("its effort", effort == entry.effort() && row.created == header.created),
             ("tables", matches!(table, Some(Ok(table)) if table == header.table)),
-            ("by_id", txn.open_table(schema::BY_ID)?.get((table_no, id.as_bytes()))?.is_some_and(|row| row.value() == place)),
+            (
+                "by_id",
+                txn.open_table(schema::BY_ID)?
+                    .get((table_no, id.as_bytes()))?
+                    .is_some_and(|row| row.value() == place),
+            ),
             ("by_table", txn.open_table(schema::BY_TABLE)?.get(facts.table_key())?.is_some()),
             ("by_recipient", is_in_recipients.into_iter().all(|is_in| is_in)),
             ("by_score", score == Some(facts.charge())),
@@ -218,8 +242,11 @@ impl Run<'_> {
         for (table_no, kept) in &tables {
             // The newest entry that ever was may be gone.
             let found = sums.tables.get(table_no).copied().unwrap_or_default();
-            let is_right = TableTotals { newest: found.newest, ..*kept } == found && kept.newest >= found.newest;
-            report.check(is_right, || format!("table number {table_no}: the totals are {kept:?}, expected {found:?}"));
+            let is_right =
+                TableTotals { newest: found.newest, ..*kept } == found && kept.newest >= found.newest;
+            report.check(is_right, || {
+                format!("table number {table_no}: the totals are {kept:?}, expected {found:?}")
+            });
             charged += found.charge;
         }
         let uncounted = sums.tables.keys().filter(|table_no| !tables.contains_key(table_no)).count();
@@ -228,7 +255,11 @@ impl Run<'_> {
             ("tables without totals", uncounted as u64, 0),
             ("bytes charged", state.charge, charged),
             ("ids dropped", state.dropped, report.dropped),
-            ("table numbers", txn.open_table(schema::TABLE_NUMBERS)?.len()?, txn.open_table(schema::TABLES)?.len()?),
+            (
+                "table numbers",
+                txn.open_table(schema::TABLE_NUMBERS)?.len()?,
+                txn.open_table(schema::TABLES)?.len()?,
+            ),
             ("rows of by_id", txn.open_table(schema::BY_ID)?.len()?, entries + report.dropped),
             ("rows of by_table", txn.open_table(schema::BY_TABLE)?.len()?, entries),
             ("rows of by_recipient", txn.open_table(schema::BY_RECIPIENT)?.len()?, sums.recipients),

@@ -64,7 +64,9 @@ pub(super) fn run(core: &Arc<Core>, mut requests: mpsc::Receiver<Request>) {
         match alone {
             Some(Request::Sweep(answer)) => drop(answer.send(guarded(core, || sweep(core)))),
             Some(Request::Compact(answer)) => {
-                drop(answer.send(guarded(core, || core.file.exclusively(|database| Ok(database.compact()?)))));
+                drop(
+                    answer.send(guarded(core, || core.file.exclusively(|database| Ok(database.compact()?)))),
+                );
             }
             Some(Request::Close(answer)) => {
                 requests.close();
@@ -156,7 +158,10 @@ fn save_digests(txn: &redb::WriteTransaction, digests: &[FreshDigest]) -> Result
     for fresh in digests {
         let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else { continue };
         if bucket.changed == fresh.changed && bucket.digested != fresh.changed {
-            rows.insert(fresh.key, Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket }.as_row())?;
+            rows.insert(
+                fresh.key,
+                Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket }.as_row(),
+            )?;
             saved = true;
         }
     }

@@ -226,7 +226,8 @@ impl EventLoop {
     }
 
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
-        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) = result
+        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
+            result
             && let Some((found, _)) = self.finding.get_mut(&id)
         {
             let room = MAX_PROVIDERS.saturating_sub(found.len());
@@ -342,9 +343,10 @@ impl EventLoop {
 
     pub(super) fn announce(&mut self, table: TableId, ids: Vec<EntryId>) -> bool {
         let topic = handle::topic(&self.network, &table);
-        let Ok(data) = List::try_from(ids).map_err(|_| ()).and_then(|ids: announce::Announce| {
-            lenient::to_vec(&ids).map_err(|_| ())
-        }) else {
+        let Ok(data) = List::try_from(ids)
+            .map_err(|_| ())
+            .and_then(|ids: announce::Announce| lenient::to_vec(&ids).map_err(|_| ()))
+        else {
             return false;
         };
         match self.swarm.behaviour_mut().gossip.publish(topic, data) {

@@ -264,12 +264,6 @@ pub async fn start(
         exchange::Outlets { hello, index, get, put, announced },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
-    let inbox = Inbox {
-        hello: hello_queue,
-        index: index_queue,
-        get: get_queue,
-        put: put_queue,
-        announces,
-    };
+    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
     Ok((handle, inbox, task))
 }

@@ -93,7 +93,10 @@ async fn the_scope_begins_with_the_horizon_or_later() {
     fixture.store.commit(vec![old.new_entry(), kept.new_entry()]).await.unwrap();
     let index = fixture.store.index(table(0), 0).await.unwrap();
     assert_eq!(index, Index { since: horizon, buckets: expected(&[kept.entry()], 0).0 });
-    assert_eq!(fixture.store.index(table(2), 0).await.unwrap(), Index { since: horizon, buckets: Vec::new() });
+    assert_eq!(
+        fixture.store.index(table(2), 0).await.unwrap(),
+        Index { since: horizon, buckets: Vec::new() }
+    );
     let later = fixture.store.index(table(0), horizon + 1).await.unwrap();
     assert_eq!(later, Index { since: horizon + DAY, buckets: Vec::new() });
 }

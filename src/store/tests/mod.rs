@@ -32,6 +32,7 @@ fn network() -> Network {
         name: "store-test".to_owned(),
         bucket_bits: 3,
         work_price: 1,
+        work_base_bytes: 1 << 20,
         work_puzzles: 1,
         epoch_seconds: DAY,
         ..Network::default()
@@ -211,12 +212,18 @@ async fn a_dropped_id_stays_known_and_its_entry_is_not_taken_again() {
 #[tokio::test]
 async fn tables_and_stats_count_what_is_stored() {
     let fixture = Fixture::new(StoreOptions::default());
-    let drafts = [0, 0, 1].iter().zip(0..).map(|(table, seed)| Draft { table: *table, seed, ..Draft::default() });
+    let drafts =
+        [0, 0, 1].iter().zip(0..).map(|(table, seed)| Draft { table: *table, seed, ..Draft::default() });
     let new: Vec<_> = drafts.map(|draft| draft.new_entry()).collect();
     fixture.store.commit(new.clone()).await.unwrap();
     fixture.store.drop_for_good(table(0), new[1].entry.id(), DropReason::Retracted).await.unwrap();
     let bytes = |index: usize| new[index].entry.encoded().len() as u64;
-    let summary = |number, newest_arrival, bytes| TableSummary { table: table(number), entries: 1, bytes, newest_arrival };
+    let summary = |number, newest_arrival, bytes| TableSummary {
+        table: table(number),
+        entries: 1,
+        bytes,
+        newest_arrival,
+    };
     assert_eq!(fixture.store.tables().await.unwrap(), [summary(0, 2, bytes(0)), summary(1, 3, bytes(2))]);
     let stats = fixture.store.stats().await.unwrap();
     assert_eq!((stats.entries, stats.tables, stats.dropped, stats.newest_arrival), (2, 2, 1, 3));

@@ -4,6 +4,7 @@ use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
+use crate::store::{migrate::STEPS, query::Bounds};
 
 struct Model {
     arrival: u64,
@@ -71,7 +72,8 @@ fn ask() -> impl Strategy<Value = Ask> {
     );
     let rest = (1usize..30, option::of(subsequence(vec![0usize, 1, 2], 0..=3)), 1usize..40_000);
     (conditions, rest).prop_map(|(conditions, (limit, allowed, most_bytes))| {
-        let (ids, tables, recipients, bucket, seconds_since, created_from, created_until, cursor) = conditions;
+        let (ids, tables, recipients, bucket, seconds_since, created_from, created_until, cursor) =
+            conditions;
         Ask {
             ids,
             tables: tables.unwrap_or_default(),
@@ -107,14 +109,19 @@ fn filter(ask: &Ask, models: &[Model], store: [u8; 8]) -> Filter {
     }
 }
 
-async fn check(batches: Vec<(u64, Vec<Draft>)>, dropped: Vec<prop::sample::Index>, asks: Vec<Ask>, bounds: query::Bounds) {
+async fn check(
+    batches: Vec<(u64, Vec<Draft>)>,
+    dropped: Vec<prop::sample::Index>,
+    asks: Vec<Ask>,
+    bounds: Bounds,
+) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Clock::manual(START);
     let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
     settings.bounds = bounds;
     let opener = |path: &Path| redb::Builder::new().create(path);
     let path = directory.path().join("store");
-    let store = Store::open_with(&path, settings, clock.clone(), Arc::new(opener), migrate::STEPS).unwrap();
+    let store = Store::open_with(&path, settings, clock.clone(), Arc::new(opener), STEPS).unwrap();
     let mut models: Vec<Model> = Vec::new();
     let mut seed = 0;
     for (seconds, drafts) in batches {
@@ -144,7 +151,8 @@ async fn check(batches: Vec<(u64, Vec<Draft>)>, dropped: Vec<prop::sample::Index
     }
     for ask in asks {
         let mut filter = filter(&ask, &models, store.id());
-        let allowed: Option<BTreeSet<_>> = ask.allowed.as_ref().map(|allowed| allowed.iter().map(|n| table(*n)).collect());
+        let allowed: Option<BTreeSet<_>> =
+            ask.allowed.as_ref().map(|allowed| allowed.iter().map(|n| table(*n)).collect());
         let after = filter.cursor.map_or(0, |c| if c.store == store.id() { c.arrival } else { 0 });
         let expected: Vec<_> = models
             .iter()
@@ -163,11 +171,15 @@ async fn check(batches: Vec<(u64, Vec<Draft>)>, dropped: Vec<prop::sample::Index
                 .iter()
                 .map(|(_, encoded)| Entry::from_trusted(encoded.clone(), &network()).unwrap().header().table)
                 .collect();
-            let keys: Vec<_> = page.keys.iter().map(|spki| PublicKey::from_der(spki).unwrap().table_id()).collect();
+            let keys: Vec<_> =
+                page.keys.iter().map(|spki| PublicKey::from_der(spki).unwrap().table_id()).collect();
             assert_eq!(keys.len(), tables.len(), "every key once");
             assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), tables);
             found.extend(page.entries);
-            let before = filter.cursor.replace(page.next).map_or(0, |cursor| if cursor.store == store.id() { cursor.arrival } else { 0 });
+            let before = filter
+                .cursor
+                .replace(page.next)
+                .map_or(0, |cursor| if cursor.store == store.id() { cursor.arrival } else { 0 });
             if !page.more {
                 assert_eq!(page.next.arrival, seed, "behind everything looked at");
                 break;
@@ -192,9 +204,9 @@ proptest! {
         lookups in 0usize..30,
     ) {
         let bounds = if tight {
-            query::Bounds { rows, bytes: 8000, lookups, sorted }
+            Bounds { rows, bytes: 8000, lookups, sorted }
         } else {
-            query::Bounds::default()
+            Bounds::default()
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(check(batches, dropped, asks, bounds));
