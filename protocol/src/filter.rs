@@ -115,8 +115,7 @@ impl Filter {
             limit,
         } = request;
         let any_list = ids.is_some() || tables.is_some() || recipients.is_some();
-        let any_number =
-            [bucket, seconds_since, created_from, created_until].iter().any(Option::is_some);
+        let any_number = [bucket, seconds_since, created_from, created_until].iter().any(Option::is_some);
         if !any_list && !any_number && cursor.is_none() {
             return Err(FilterError::Empty);
         }

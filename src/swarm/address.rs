@@ -35,12 +35,12 @@ fn scope(address: &Multiaddr) -> Option<Scope> {
 /// Whether `address`, told by a peer whom we see at `seen_at`, may lead somewhere from here.
 ///
 /// A peer on the open internet that tells a loopback or private address would have us dial our own machine or
-/// network: these are taken only if `private` ones are wanted at all, and then only of who is itself there.
+/// network; only who is itself on it may.
 #[must_use]
-pub fn is_reachable_from(address: &Multiaddr, seen_at: &Multiaddr, private: bool) -> bool {
+pub fn is_reachable_from(address: &Multiaddr, seen_at: &Multiaddr) -> bool {
     match (scope(address), scope(seen_at)) {
         (Some(Scope::World), _) => true,
-        (Some(told), Some(seen)) => private && told >= seen,
+        (Some(told), Some(seen)) => told >= seen,
         _ => false,
     }
 }
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn private_addresses_are_only_taken_from_their_own_network() {
         let reachable =
-            |told: &str, seen: &str| is_reachable_from(&told.parse().unwrap(), &seen.parse().unwrap(), true);
+            |told: &str, seen: &str| is_reachable_from(&told.parse().unwrap(), &seen.parse().unwrap());
         assert!(reachable("/ip4/8.8.8.8/tcp/1", "/ip4/9.9.9.9/tcp/1"));
         assert!(reachable("/dns4/example.org/tcp/1", "/ip4/9.9.9.9/tcp/1"));
         assert!(!reachable("/ip4/127.0.0.1/tcp/1", "/ip4/9.9.9.9/tcp/1"));
@@ -65,7 +65,5 @@ mod tests {
         assert!(reachable("/ip6/::ffff:127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/9"));
         assert!(!reachable("/ip4/0.0.0.0/tcp/1", "/ip4/127.0.0.1/tcp/9"));
         assert!(!reachable("/ip6/fe80::1/tcp/1", "/ip4/127.0.0.1/tcp/9"));
-        let (told, seen) = ("/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/ip4/127.0.0.1/tcp/9".parse().unwrap());
-        assert!(!is_reachable_from(&told, &seen, false));
     }
 }

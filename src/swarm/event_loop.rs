@@ -64,7 +64,6 @@ pub(super) struct EventLoop {
     pub(super) outlets: Outlets,
     pub(super) waiting: AllWaiting,
     network: Network,
-    private_addresses: bool,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
     peers: HashMap<PeerId, Peer>,
@@ -78,8 +77,7 @@ impl EventLoop {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         network: Network,
-        private_addresses: bool,
-        commands: mpsc::Receiver<Command>,
+            commands: mpsc::Receiver<Command>,
         own_commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
         outlets: Outlets,
@@ -90,7 +88,6 @@ impl EventLoop {
             outlets,
             waiting: AllWaiting::default(),
             network,
-            private_addresses,
             commands,
             events,
             peers: HashMap::new(),
@@ -216,9 +213,8 @@ impl EventLoop {
         known.serves |= serves;
         let seen_at = known.address.clone();
         if in_dht {
-            let private = self.private_addresses;
-            let told = info.listen_addrs.into_iter();
-            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at, private));
+                let told = info.listen_addrs.into_iter();
+            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
             for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -234,7 +230,8 @@ impl EventLoop {
     }
 
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
-        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) = result
+        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
+            result
             && let Some((found, _)) = self.finding.get_mut(&id)
         {
             let room = MAX_PROVIDERS.saturating_sub(found.len());
@@ -299,8 +296,7 @@ impl EventLoop {
 
     pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, teller: &PeerId) {
         let Some(seen_at) = self.peers.get(teller).map(|teller| teller.address.clone()) else { return };
-        let private = self.private_addresses;
-        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at, private));
+        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at));
         for address in reachable.take(limits::MAX_RECORD_ADDRESSES) {
             self.swarm.add_peer_address(peer, address);
         }
@@ -362,9 +358,10 @@ impl EventLoop {
 
     pub(super) fn announce(&mut self, table: TableId, ids: Vec<EntryId>) -> bool {
         let topic = handle::topic(&self.network, &table);
-        let Ok(data) = List::try_from(ids).map_err(|_| ()).and_then(|ids: announce::Announce| {
-            lenient::to_vec(&ids).map_err(|_| ())
-        }) else {
+        let Ok(data) = List::try_from(ids)
+            .map_err(|_| ())
+            .and_then(|ids: announce::Announce| lenient::to_vec(&ids).map_err(|_| ()))
+        else {
             return false;
         };
         match self.swarm.behaviour_mut().gossip.publish(topic, data) {

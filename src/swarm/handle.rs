@@ -179,10 +179,9 @@ impl Handle {
         };
         match reply {
             Reply::Ok(response) => Ok(response),
-            Reply::Refused { status, retry_after_ms } => Err(RequestError::Refused {
-                status,
-                retry_after: retry_after_ms.map(Duration::from_millis),
-            }),
+            Reply::Refused { status, retry_after_ms } => {
+                Err(RequestError::Refused { status, retry_after: retry_after_ms.map(Duration::from_millis) })
+            }
         }
     }
 
@@ -191,7 +190,11 @@ impl Handle {
     ///
     /// # Errors
     /// If no address answers.
-    pub async fn connect(&self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> Result<PeerId, RequestError> {
+    pub async fn connect(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<PeerId, RequestError> {
         let options = match peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .addresses(addresses)

@@ -115,8 +115,6 @@ pub struct Config {
     pub serve: bool,
     /// Whether only confirmed addresses are told to others.
     pub hide_listen_addresses: bool,
-    /// Whether loopback and private addresses that peers tell are taken, of those who are there themselves.
-    pub private_addresses: bool,
     /// Role in the DHT.
     pub kad_mode: KadMode,
     /// Help behind NAT.
@@ -139,7 +137,6 @@ impl Config {
             external: Vec::new(),
             serve: false,
             hide_listen_addresses: true,
-            private_addresses: true,
             kad_mode: KadMode::Client,
             nat: Nat { autonat: false, relay_client: true, dcutr: true, upnp: false, relay_server: false },
             limits: Limits::default(),
@@ -155,7 +152,6 @@ impl Config {
             listen,
             serve: true,
             hide_listen_addresses: false,
-            private_addresses: false,
             kad_mode: KadMode::Auto,
             nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: true, relay_server: false },
             ..Self::client(network)
@@ -267,19 +263,12 @@ pub async fn start(
     let event_loop = event_loop::EventLoop::new(
         swarm,
         config.network,
-        config.private_addresses,
         command_queue,
         commands,
         events,
         exchange::Outlets { hello, index, get, put, announced },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
-    let inbox = Inbox {
-        hello: hello_queue,
-        index: index_queue,
-        get: get_queue,
-        put: put_queue,
-        announces,
-    };
+    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
     Ok((handle, inbox, task))
 }
