@@ -1,7 +1,9 @@
 """Keys and a cheap network that the tests share."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -11,8 +13,16 @@ sys.path.insert(0, str(INTEROP))
 
 from p2pdb_spec import keys, seal  # noqa: E402
 from p2pdb_spec.network import Network  # noqa: E402
+from p2pdb_spec.refusal import Refused  # noqa: E402
 
 NOW = 1_800_000_000
+
+
+def reason(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
+    """Why the call is refused."""
+    with pytest.raises(Refused) as refusal:
+        call(*arguments, **named)
+    return refusal.value.name
 
 
 def generate(bits: int = 2048, exponent: int = 65537) -> keys.PrivateKey:

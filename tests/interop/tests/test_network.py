@@ -19,7 +19,7 @@ def test_the_default_network() -> None:
 
 
 def test_every_parameter_changes_the_id() -> None:
-    changed = {"name": "other", "bucket_bits": 11, "max_entry_bytes": 4096}
+    changed: dict[str, Any] = {"name": "other", "bucket_bits": 11, "max_entry_bytes": 4096}
     ids = {Network(**{field.name: changed.get(field.name, 77)}).id for field in fields(Network)}
     assert len(ids | {Network().id}) == len(fields(Network)) + 1
 

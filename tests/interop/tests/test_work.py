@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from p2pdb_spec import bucket, work
 from p2pdb_spec.network import Network
 
@@ -29,7 +31,7 @@ def test_solving_is_deterministic_and_checks(network: Network) -> None:
     assert work.check(replace(network, work_price=1), entry_id, 100, proof) == effort
 
 
-def test_effort_is_that_of_the_worst_puzzle_and_bounded(monkeypatch) -> None:
+def test_effort_is_that_of_the_worst_puzzle_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(work_price=1, work_puzzles=2)
     values = {0: 5, 1: 1000}
     monkeypatch.setattr(work, "_value", lambda start, puzzle, nonce: values[puzzle])
