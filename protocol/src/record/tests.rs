@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
