@@ -4,3 +4,5 @@
 mod layering;
 mod purity;
 mod source;
+mod support;
+mod swarm;
