@@ -1,7 +1,19 @@
 #![doc = include_str!("README.md")]
 
+pub mod client;
+pub mod clock;
 pub mod config;
+#[cfg(feature = "node")]
+pub mod ingest;
+#[cfg(feature = "node")]
+pub mod node;
+#[cfg(feature = "node")]
+pub mod serve;
+#[cfg(feature = "node")]
+pub mod store;
 pub mod swarm;
+#[cfg(feature = "node")]
+pub mod sync;
 pub mod transport;
 pub mod wire;
 

@@ -146,6 +146,11 @@ impl<'a> Reader<'a> {
         self.string(length, max)
     }
 
+    /// Reads the head of a byte string whose bytes are not in the reader, and returns its length.
+    pub(crate) fn bytes_head(&mut self) -> Result<u64, Error> {
+        self.head(BYTES)
+    }
+
     /// Reads a byte string of exactly `N` bytes.
     ///
     /// # Errors
