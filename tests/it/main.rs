@@ -1,10 +1,6 @@
-<<<<<<< HEAD
 //! The integration tests: one binary, so that the node is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod layering;
 mod purity;
 mod source;
-=======
-fn main() {}
->>>>>>> store
