@@ -13,6 +13,11 @@ fn check<T: std::str::FromStr + std::fmt::Display>(text: &str) -> bool {
 }
 
 fuzz_target!(|text: &str| {
-    let types = [check::<EntryId>(text), check::<TableId>(text), check::<RecipientId>(text), check::<NetworkId>(text)];
+    let types = [
+        check::<EntryId>(text),
+        check::<TableId>(text),
+        check::<RecipientId>(text),
+        check::<NetworkId>(text),
+    ];
     assert!(types.iter().filter(|is_one| **is_one).count() <= 1, "an id of two types");
 });

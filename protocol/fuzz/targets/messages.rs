@@ -10,7 +10,10 @@ use p2pdb_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8], max: usize) -> Option<T> {
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    max: usize,
+) -> Option<T> {
     // The length of a frame is checked before it is decoded.
     let message: T = lenient::from_slice(bytes.get(..max).unwrap_or(bytes)).ok()?;
     let encoded = lenient::to_vec(&message).expect("a message can be encoded");
