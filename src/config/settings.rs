@@ -26,9 +26,6 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Addresses that others reach this node at, where it cannot find out by itself (a forwarded port, a proxy).
     pub external_addresses: Vec<Multiaddr>,
-    /// Whether loopback and private addresses that others tell of are remembered, passed on and dialled. For networks
-    /// that live on one machine or behind one router.
-    pub private_addresses: bool,
     /// The tables to mirror.
     pub tables: Tables,
     /// The part this node plays in the DHT.

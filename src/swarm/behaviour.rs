@@ -63,11 +63,10 @@ impl Behaviour {
             .with_max_established_outgoing(Some(limits.established_outgoing))
             .with_max_established(Some(limits.established))
             .with_max_established_per_peer(Some(limits.established_per_peer));
-        let identify =
-            identify::Config::new(wire::identify_protocol_version(&config.network), key.public())
-                .with_agent_version(config.agent.clone())
-                // Addresses behind which nobody can reach us are nobody's business.
-                .with_hide_listen_addrs(config.hide_listen_addresses);
+        let identify = identify::Config::new(wire::identify_protocol_version(&config.network), key.public())
+            .with_agent_version(config.agent.clone())
+            // Addresses behind which nobody can reach us are nobody's business.
+            .with_hide_listen_addrs(config.hide_listen_addresses);
         let budget = wire::Budget::new(limits.request_bytes);
         let nat = &config.nat;
         Ok(Self {

@@ -6,9 +6,7 @@ use libp2p::{
     PeerId,
     request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
 };
-use p2pdb_protocol::message::{
-    Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put,
-};
+use p2pdb_protocol::message::{Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use libp2p::{
@@ -21,10 +21,13 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::swarm::{
-    Conduct, Event,
-    event_loop::{Command, EventLoop},
-    exchange::Exchange,
+use crate::{
+    clock::monotonic,
+    swarm::{
+        Conduct, Event,
+        event_loop::{Command, EventLoop},
+        exchange::Exchange,
+    },
 };
 
 /// Requests under way in all.
@@ -176,10 +179,9 @@ impl Handle {
         };
         match reply {
             Reply::Ok(response) => Ok(response),
-            Reply::Refused { status, retry_after_ms } => Err(RequestError::Refused {
-                status,
-                retry_after: retry_after_ms.map(Duration::from_millis),
-            }),
+            Reply::Refused { status, retry_after_ms } => {
+                Err(RequestError::Refused { status, retry_after: retry_after_ms.map(Duration::from_millis) })
+            }
         }
     }
 
@@ -188,7 +190,11 @@ impl Handle {
     ///
     /// # Errors
     /// If no address answers.
-    pub async fn connect(&self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> Result<PeerId, RequestError> {
+    pub async fn connect(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<PeerId, RequestError> {
         let options = match peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .addresses(addresses)
@@ -207,9 +213,15 @@ impl Handle {
         }
     }
 
-    /// Makes an address of a peer known, if it can lead somewhere.
-    pub async fn add_address(&self, peer: PeerId, address: Multiaddr) {
-        self.tell(move |event_loop| event_loop.add_address(peer, address)).await;
+    /// Makes addresses of a peer known that `teller`, who is connected, told us of, as far as they can lead
+    /// somewhere from where the teller is.
+    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>, teller: PeerId) {
+        self.tell(move |event_loop| event_loop.add_addresses(peer, addresses, &teller)).await;
+    }
+
+    /// Tells the listeners that a node has introduced itself.
+    pub async fn introduced(&self, peer: PeerId) {
+        self.tell(move |event_loop| event_loop.introduced(peer)).await;
     }
 
     /// Closes the connections with a peer.
@@ -222,7 +234,7 @@ impl Handle {
 
     /// Keeps a peer away for so long.
     pub async fn ban(&self, peer: PeerId, length: Duration) {
-        self.tell(move |event_loop| event_loop.ban(peer, Instant::now() + length)).await;
+        self.tell(move |event_loop| event_loop.ban(peer, monotonic() + length)).await;
     }
 
     /// Notes what a peer did.

@@ -6,7 +6,7 @@ mod event_loop;
 mod exchange;
 mod handle;
 pub mod ip_limits;
-//pub mod routes;
+pub mod routes;
 mod score;
 
 use std::time::Duration;
@@ -170,6 +170,11 @@ pub enum Event {
         /// Whether it serves the operations, as nodes do.
         serves: bool,
     },
+    /// A node has shown its record, and it is kept.
+    Introduced {
+        /// The node.
+        peer: PeerId,
+    },
     /// The last connection with a peer is closed.
     Lost {
         /// The peer.
@@ -264,12 +269,6 @@ pub async fn start(
         exchange::Outlets { hello, index, get, put, announced },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
-    let inbox = Inbox {
-        hello: hello_queue,
-        index: index_queue,
-        get: get_queue,
-        put: put_queue,
-        announces,
-    };
+    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
     Ok((handle, inbox, task))
 }

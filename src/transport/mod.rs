@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use libp2p::{
-    Swarm, SwarmBuilder, identity::Keypair, noise, relay, swarm::NetworkBehaviour, tcp, yamux,
-};
+use libp2p::{Swarm, SwarmBuilder, identity::Keypair, noise, relay, swarm::NetworkBehaviour, tcp, yamux};
 
 /// Why a swarm could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -107,7 +107,11 @@ impl<O: Operation> request_response::Codec for Codec<O> {
     {
         let length = read_length(io).await?;
         if length > O::MAX_RESPONSE {
-            return Err(invalid(format!("a {} response of {length} bytes, expected {}", O::NAME, O::MAX_RESPONSE)));
+            return Err(invalid(format!(
+                "a {} response of {length} bytes, expected {}",
+                O::NAME,
+                O::MAX_RESPONSE
+            )));
         }
         let frame = read_frame(io, length).await?;
         lenient::from_slice(&frame).map_err(|e| invalid(e.to_string()))

@@ -44,7 +44,10 @@ async fn a_byte_after_the_frame_and_a_missing_byte_are_errors() {
     bytes.push(0);
     assert_eq!(read(&mut codec::<Hello>(1000), &bytes).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     bytes.truncate(bytes.len() - 2);
-    assert_eq!(read(&mut codec::<Hello>(1000), &bytes).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        read(&mut codec::<Hello>(1000), &bytes).await.unwrap_err().kind(),
+        io::ErrorKind::UnexpectedEof
+    );
 }
 
 #[tokio::test]
