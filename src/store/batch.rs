@@ -1,0 +1,400 @@
+//! Everything that changes within one transaction: entries, their index rows and all counters together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use p2pdb_protocol::{
+    entry::Entry,
+    id::{EntryId, TableId},
+    keys::PublicKey,
+};
+use redb::{Error, Key, ReadableTable, Table, Value, WriteTransaction};
+
+use super::{
+    Settings, charge,
+    schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals, damaged},
+};
+
+/// For how long an id stays known that was refused unseen, in seconds.
+const REMEMBER_REFUSED: u64 = 7 * 86_400;
+
+/// An entry that passed the gate, with the key of its table.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// The public key of its table, kept when the table is new to the store.
+    pub key: PublicKey,
+}
+
+/// What became of an entry that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Committed {
+    /// Durably stored under this arrival number.
+    Stored {
+        /// The arrival number.
+        arrival: u64,
+    },
+    /// Stored before.
+    Known,
+    /// Dropped before, or at once because the disk's limit leaves no room for so little effort per byte.
+    Dropped,
+}
+
+/// The open tables of a write transaction, and the counters as they will be at its end.
+pub(super) struct Batch<'t> {
+    settings: &'t Settings,
+    now: u64,
+    changed: bool,
+    state: State,
+    totals: BTreeMap<u32, TableTotals>,
+    /// By how much the count of each touched bucket changes.
+    buckets: BTreeMap<(u32, u16), i64>,
+    txn: &'t WriteTransaction,
+    tables: Table<'t, u32, &'static [u8]>,
+    entries: Table<'t, u64, &'static [u8]>,
+    by_id: Table<'t, (u32, &'static [u8; 32]), (u8, u64, u64)>,
+    by_table: Table<'t, (u32, u64), ()>,
+    by_recipient: Table<'t, (u64, u64), ()>,
+    pub(super) by_score: Table<'t, (u32, u64, u64), u64>,
+    pub(super) by_epoch: Table<'t, (u32, u64, u64), ()>,
+    pub(super) by_expiry: Table<'t, (u64, u64), ()>,
+    dropped: Table<'t, (u64, u32, &'static [u8; 32]), ()>,
+}
+
+/// Index keys of many entries, to be written in ascending order: that touches each page once.
+#[derive(Default)]
+struct Keys {
+    /// No place: the id is not known any longer.
+    by_id: Vec<(u32, EntryId, Option<Place>)>,
+    by_table: Vec<(u32, u64)>,
+    by_recipient: Vec<(u64, u64)>,
+    by_score: Vec<((u32, u64, u64), u64)>,
+    by_epoch: Vec<(u32, u64, u64)>,
+    by_expiry: Vec<(u64, u64)>,
+}
+
+impl<'t> Batch<'t> {
+    pub(super) fn open(txn: &'t WriteTransaction, settings: &'t Settings, now: u64) -> Result<Self, Error> {
+        Ok(Self {
+            settings,
+            now,
+            changed: false,
+            state: State::read(&txn.open_table(schema::STATE)?)?,
+            totals: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            txn,
+            tables: txn.open_table(schema::TABLES)?,
+            entries: txn.open_table(schema::ENTRIES)?,
+            by_id: txn.open_table(schema::BY_ID)?,
+            by_table: txn.open_table(schema::BY_TABLE)?,
+            by_recipient: txn.open_table(schema::BY_RECIPIENT)?,
+            by_score: txn.open_table(schema::BY_SCORE)?,
+            by_epoch: txn.open_table(schema::BY_EPOCH)?,
+            by_expiry: txn.open_table(schema::BY_EXPIRY)?,
+            dropped: txn.open_table(schema::DROPPED)?,
+        })
+    }
+
+    /// Stores what is not known yet; answers in the order of `new`.
+    pub(super) fn insert(&mut self, new: &[NewEntry]) -> Result<Vec<Committed>, Error> {
+        let mut numbers = HashMap::new();
+        let mut ids = Vec::with_capacity(new.len());
+        for (index, NewEntry { entry, key }) in new.iter().enumerate() {
+            let table = entry.header().table;
+            let table_no = match numbers.get(&table) {
+                Some(table_no) => *table_no,
+                None => *numbers.entry(table).or_insert(self.intern(table, key)?),
+            };
+            ids.push((table_no, entry.id(), index));
+        }
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        let mut outcomes = vec![None; new.len()];
+        let mut previous = None;
+        for (table_no, id, index) in sorted {
+            let place = self.place(table_no, &id)?;
+            if let Some(outcome) = outcomes.get_mut(index) {
+                *outcome = match place {
+                    Some(Place::Stored { .. }) => Some(Committed::Known),
+                    Some(Place::Dropped { .. }) => Some(Committed::Dropped),
+                    None if previous == Some((table_no, id)) => Some(Committed::Known),
+                    None => None,
+                };
+            }
+            previous = Some((table_no, id));
+        }
+
+        let received = self.now.max(self.state.last_received);
+        let mut keys = Keys::default();
+        let mut append = self.entries.upper_bound_mut(std::ops::Bound::<u64>::Unbounded)?;
+        for (outcome, (table_no, id, index)) in outcomes.iter_mut().zip(ids) {
+            let (None, Some(NewEntry { entry, .. })) = (&outcome, new.get(index)) else { continue };
+            let arrival = self.state.next_arrival;
+            let (header, encoded, effort) = (entry.header(), entry.encoded(), entry.effort());
+            let created = header.created;
+            append.insert_before(
+                arrival,
+                EntryRow { received, effort, created, table_no, encoded }.to_bytes().as_slice(),
+            )?;
+            let facts = Facts { table_no, arrival, id, effort, length: encoded.len(), header };
+            keys.add(&facts, self.settings, Some(Place::Stored { arrival, created }));
+            let charge = facts.charge();
+            let totals = totals_of(&mut self.totals, self.txn, table_no)?;
+            totals.entries += 1;
+            totals.bytes += encoded.len() as u64;
+            totals.charge += charge;
+            totals.newest = arrival;
+            *self.buckets.entry(facts.bucket(&self.settings.network)).or_default() += 1;
+            self.state.charge += charge;
+            self.state.next_arrival += 1;
+            self.state.last_received = received;
+            self.changed = true;
+            *outcome = Some(Committed::Stored { arrival });
+        }
+        append.close()?;
+        keys.sort();
+        for (table_no, id, place) in &keys.by_id {
+            if let Some(place) = place {
+                self.by_id.insert((*table_no, id.as_bytes()), place.to_row())?;
+            }
+        }
+        insert_all(&mut self.by_table, &keys.by_table)?;
+        insert_all(&mut self.by_recipient, &keys.by_recipient)?;
+        for (key, charge) in &keys.by_score {
+            self.by_score.insert(key, charge)?;
+        }
+        insert_all(&mut self.by_epoch, &keys.by_epoch)?;
+        insert_all(&mut self.by_expiry, &keys.by_expiry)?;
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    /// Removes stored entries; with a reason, their ids stay known.
+    pub(super) fn remove(&mut self, arrivals: &[u64], reason: Option<DropReason>) -> Result<(), Error> {
+        let mut keys = Keys::default();
+        for arrival in arrivals.iter().copied().collect::<BTreeSet<_>>() {
+            let removed = self.entries.remove(arrival)?;
+            let row =
+                removed.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
+            let EntryRow { effort, table_no, encoded, .. } = EntryRow::parse(row.value())?;
+            let entry = trusted(encoded, self.settings)?;
+            let (header, length) = (entry.header(), encoded.len());
+            let facts = Facts { table_no, arrival, id: entry.id(), effort, length, header };
+            let forget_at = self.settings.forget_at(header);
+            keys.add(&facts, self.settings, reason.map(|reason| Place::Dropped { reason, forget_at }));
+            let charge = facts.charge();
+            let totals = totals_of(&mut self.totals, self.txn, table_no)?;
+            totals.entries = totals.entries.saturating_sub(1);
+            totals.bytes = totals.bytes.saturating_sub(length as u64);
+            totals.charge = totals.charge.saturating_sub(charge);
+            *self.buckets.entry(facts.bucket(&self.settings.network)).or_default() -= 1;
+            self.state.charge = self.state.charge.saturating_sub(charge);
+            self.changed = true;
+        }
+        keys.sort();
+        for (table_no, id, place) in &keys.by_id {
+            if let Some(Place::Dropped { reason, forget_at }) = *place {
+                self.remember(*table_no, id, reason, forget_at)?;
+            } else {
+                self.by_id.remove((*table_no, id.as_bytes()))?;
+            }
+        }
+        remove_all(&mut self.by_table, &keys.by_table)?;
+        remove_all(&mut self.by_recipient, &keys.by_recipient)?;
+        for (key, _) in &keys.by_score {
+            self.by_score.remove(key)?;
+        }
+        remove_all(&mut self.by_epoch, &keys.by_epoch)?;
+        remove_all(&mut self.by_expiry, &keys.by_expiry)
+    }
+
+    /// Makes an id known as dropped, and removes its entry if it is stored.
+    pub(super) fn drop_for_good(
+        &mut self,
+        table: TableId,
+        id: EntryId,
+        reason: DropReason,
+    ) -> Result<(), Error> {
+        let numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
+        let Some(table_no) = numbers.get(table.as_bytes())?.map(|number| number.value()) else {
+            return Ok(());
+        };
+        match self.place(table_no, &id)? {
+            Some(Place::Stored { arrival, .. }) => self.remove(&[arrival], Some(reason)),
+            Some(Place::Dropped { .. }) => Ok(()),
+            // Nobody worked for such an id, so it must not push out the memory of one that cost something.
+            None if self.state.dropped >= self.settings.max_dropped => Ok(()),
+            None => self.remember(table_no, &id, reason, self.now.saturating_add(REMEMBER_REFUSED)),
+        }
+    }
+
+    /// Forgets dropped ids whose time has come, and the next ones as long as there are too many; at most `limit`.
+    pub(super) fn forget(&mut self, limit: u64) -> Result<u64, Error> {
+        let mut forgotten = 0;
+        while forgotten < limit {
+            let Some((key, _)) = self.dropped.first()? else { break };
+            let (forget_at, table_no, id) = key.value();
+            if forget_at > self.now && self.state.dropped <= self.settings.max_dropped {
+                break;
+            }
+            let id = *id;
+            drop(key);
+            self.dropped.remove((forget_at, table_no, &id))?;
+            self.by_id.remove((table_no, &id))?;
+            self.state.dropped = self.state.dropped.saturating_sub(1);
+            self.state.charge = self.state.charge.saturating_sub(charge::DROPPED);
+            self.changed = true;
+            forgotten += 1;
+        }
+        Ok(forgotten)
+    }
+
+    /// Writes the counters; whether anything changed at all.
+    pub(super) fn finish(mut self) -> Result<bool, Error> {
+        if !self.changed {
+            return Ok(false);
+        }
+        self.state.change += 1;
+        let mut rows = self.txn.open_table(schema::BUCKETS)?;
+        for (key, difference) in self.buckets {
+            let bucket = rows.get(key)?.map(|row| Bucket::from_row(row.value())).unwrap_or_default();
+            let count = bucket
+                .count
+                .checked_add_signed(difference)
+                .ok_or_else(|| damaged(format!("bucket {} holds more ids than it counts", key.1)))?;
+            if count == 0 {
+                rows.remove(key)?;
+            } else {
+                rows.insert(key, Bucket { count, changed: self.state.change, ..bucket }.as_row())?;
+            }
+        }
+        let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
+        for (table_no, row) in self.totals {
+            totals.insert(table_no, row.to_row())?;
+        }
+        self.txn.open_table(schema::STATE)?.insert((), self.state.to_row())?;
+        Ok(true)
+    }
+
+    pub(super) const fn settings(&self) -> &'t Settings {
+        self.settings
+    }
+
+    pub(super) const fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// What everything stored and dropped is charged, as of now.
+    pub(super) const fn charge(&self) -> u64 {
+        self.state.charge
+    }
+
+    /// The tables that this batch touched.
+    pub(super) fn touched(&self) -> Vec<u32> {
+        self.totals.keys().copied().collect()
+    }
+
+    /// Every table's number and id.
+    pub(super) fn table_ids(&self) -> Result<Vec<(u32, TableId)>, Error> {
+        let parse = |row: Result<(redb::AccessGuard<'_, u32>, redb::AccessGuard<'_, &[u8]>), _>| {
+            let (table_no, row) = row?;
+            Ok((table_no.value(), schema::parse_table(row.value())?.0))
+        };
+        self.tables.iter()?.map(parse).collect()
+    }
+
+    /// The id of a table, and what its entries are charged as of now.
+    pub(super) fn table_charge(&mut self, table_no: u32) -> Result<(TableId, u64), Error> {
+        let row =
+            self.tables.get(table_no)?.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
+        let (id, _) = schema::parse_table(row.value())?;
+        Ok((id, totals_of(&mut self.totals, self.txn, table_no)?.charge))
+    }
+
+    fn place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
+        self.by_id.get((table_no, id.as_bytes()))?.map(|row| Place::from_row(row.value())).transpose()
+    }
+
+    fn intern(&mut self, table: TableId, key: &PublicKey) -> Result<u32, Error> {
+        let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
+        if let Some(number) = numbers.get(table.as_bytes())? {
+            return Ok(number.value());
+        }
+        let number = self.tables.last()?.map_or(1, |(last, _)| last.value() + 1);
+        numbers.insert(table.as_bytes(), number)?;
+        self.tables.insert(number, [table.as_bytes().as_slice(), key.der()].concat().as_slice())?;
+        self.changed = true;
+        Ok(number)
+    }
+
+    fn remember(
+        &mut self,
+        table_no: u32,
+        id: &EntryId,
+        reason: DropReason,
+        forget_at: u64,
+    ) -> Result<(), Error> {
+        self.by_id.insert((table_no, id.as_bytes()), Place::Dropped { reason, forget_at }.to_row())?;
+        self.dropped.insert((forget_at, table_no, id.as_bytes()), ())?;
+        self.state.dropped += 1;
+        self.state.charge += charge::DROPPED;
+        self.changed = true;
+        Ok(())
+    }
+}
+
+impl Keys {
+    fn add(&mut self, facts: &Facts<'_>, settings: &Settings, place: Option<Place>) {
+        self.by_id.push((facts.table_no, facts.id, place));
+        self.by_table.push(facts.table_key());
+        self.by_recipient.extend(facts.recipient_keys());
+        self.by_score.push((facts.score_key(), facts.charge()));
+        self.by_epoch.push(facts.epoch_key(&settings.network));
+        self.by_expiry.extend(facts.expiry_key());
+    }
+
+    fn sort(&mut self) {
+        self.by_id.sort_unstable_by_key(|(table_no, id, _)| (*table_no, *id));
+        self.by_table.sort_unstable();
+        self.by_recipient.sort_unstable();
+        self.by_score.sort_unstable();
+        self.by_epoch.sort_unstable();
+        self.by_expiry.sort_unstable();
+    }
+}
+
+/// Reads an entry of this store; its work and signature were checked before it came in.
+pub(super) fn trusted(encoded: &[u8], settings: &Settings) -> Result<Entry, Error> {
+    Entry::from_trusted(Bytes::copy_from_slice(encoded), &settings.network)
+        .map_err(|refusal| damaged(format!("a stored entry does not decode: {refusal}")))
+}
+
+fn totals_of<'m>(
+    touched: &'m mut BTreeMap<u32, TableTotals>,
+    txn: &WriteTransaction,
+    table_no: u32,
+) -> Result<&'m mut TableTotals, Error> {
+    use std::collections::btree_map::Entry::{Occupied, Vacant};
+    match touched.entry(table_no) {
+        Occupied(totals) => Ok(totals.into_mut()),
+        Vacant(vacant) => {
+            let rows = txn.open_table(schema::TABLE_TOTALS)?;
+            let row = rows.get(table_no)?.map(|row| row.value());
+            Ok(vacant.insert(row.map(TableTotals::from_row).unwrap_or_default()))
+        }
+    }
+}
+
+fn insert_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
+where
+    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
+{
+    keys.iter().try_for_each(|key| table.insert(*key, ()).map(drop).map_err(Error::from))
+}
+
+fn remove_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
+where
+    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
+{
+    keys.iter().try_for_each(|key| table.remove(*key).map(drop).map_err(Error::from))
+}

@@ -1,0 +1,54 @@
+//! What an entry is charged for its space on the disk.
+//!
+//! `max_disk` is about the file, but redb tells how full its file is only by walking it. So the store counts:
+//! every entry is charged the pages its value takes plus its share of the index pages, both rounded against
+//! it. `tests/disk.rs` fills stores past their limit with small, middle and large entries and holds the charge
+//! and the limit against what the file system says.
+
+use super::schema::EntryRow;
+
+/// Size of a page, and of the smallest allocation, of redb.
+const PAGE: u64 = 4096;
+
+/// Header of a leaf page and the key and offset of a single pair in it, in bytes, rounded up.
+const LEAF_OVERHEAD: u64 = 40;
+
+/// The index rows of an entry without its recipients, in leaves that are two thirds full, with their branches.
+const INDEX: u64 = 300;
+
+/// One row by recipient, likewise.
+const RECIPIENT: u64 = 36;
+
+/// An id that is kept as dropped: two rows of 53 and 44 bytes, likewise.
+pub(super) const DROPPED: u64 = 160;
+
+/// The bytes of disk that an entry is charged.
+pub(super) const fn of_entry(length: usize, recipients: usize) -> u64 {
+    let value = length as u64 + EntryRow::PREFIX as u64 + LEAF_OVERHEAD;
+    let value = if value > PAGE {
+        // A pair that fills more than a page has its own, of a power of two of pages.
+        value.div_ceil(PAGE).next_power_of_two() * PAGE
+    } else {
+        // What is left over in a page full of entries of this size.
+        PAGE / (PAGE / value)
+    };
+    value + INDEX + RECIPIENT * recipients as u64
+}
+
+/// The smallest `max_disk`, in bytes.
+pub(super) const LEAST_LIMIT: u64 = 32 << 20;
+
+/// The charge up to which a store may fill, if its file is to stay below `max_disk` bytes.
+///
+/// The rest is for pages that a transaction writes anew before the old ones are free again, and for what redb
+/// notes about free pages.
+pub(super) const fn budget(max_disk: u64) -> u64 {
+    max_disk - max_disk / 8 - LEAST_LIMIT / 4
+}
+
+/// Bytes of entries that one transaction takes, unless a single request has more: the larger, the less is
+/// written per entry, but also the more space is needed for pages both old and new.
+pub(super) fn batch_bytes(max_disk: Option<u64>) -> usize {
+    let share = max_disk.map_or(u64::MAX, |max_disk| max_disk / 64);
+    usize::try_from(share.min(16 << 20)).unwrap_or(16 << 20)
+}

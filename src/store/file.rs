@@ -1,0 +1,286 @@
+//! The file behind a store: opening it, one transaction on it, and getting over a failed one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use p2pdb_protocol::id::NetworkId;
+use redb::{
+    Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableHandle, WriteTransaction,
+};
+
+use super::{
+    error::StoreError,
+    migrate,
+    schema::{self, META, SCHEMA_VERSION, STATE, State, damaged},
+};
+
+/// The first bytes of every redb file.
+const MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Opens the database; tests put one on a failing disk.
+pub(super) type Opener = Arc<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// The database, replaced as a whole after a failed write, since redb refuses to go on after one.
+pub(super) struct StoreFile {
+    path: PathBuf,
+    opener: Opener,
+    slot: RwLock<Slot>,
+}
+
+struct Slot {
+    database: Option<Database>,
+    /// Counts the times the database was opened, so that one failure leads to one reopening.
+    generation: u64,
+    closed: bool,
+}
+
+impl StoreFile {
+    /// Opens or creates the file and brings it to the current schema; gives the name of the store, too.
+    pub(super) fn open(
+        path: &Path,
+        opener: Opener,
+        network: NetworkId,
+        steps: &[migrate::Step],
+    ) -> Result<(Self, [u8; 8]), StoreError> {
+        if !exists(path)? {
+            create(path, &opener, network).map_err(|error| fault(path, error))?;
+        }
+        let slot = RwLock::new(Slot { database: None, generation: 0, closed: false });
+        let file = Self { path: path.to_owned(), opener, slot };
+        file.recover(0)?;
+        let found = file.read(|txn| {
+            if !txn.list_tables()?.any(|table| table.name() == META.name()) {
+                return Ok(None);
+            }
+            let meta = txn.open_table(META)?;
+            Ok(Some((fixed(&meta, "schema")?, fixed(&meta, "network")?, fixed(&meta, "store")?)))
+        })?;
+        let (version, got, store_id) = found.ok_or(StoreError::Foreign { path: path.to_owned() })?;
+        let got = NetworkId::from_bytes(got);
+        if got != network {
+            return Err(StoreError::OtherNetwork { path: file.path, expected: network, got });
+        }
+        migrate::run(&file, u32::from_be_bytes(version), steps)?;
+        Ok((file, store_id))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `read` on a snapshot. Keep it short: the space of what is dropped meanwhile cannot be reused.
+    pub(super) fn read<T>(
+        &self,
+        read: impl Fn(&ReadTransaction) -> Result<T, Error>,
+    ) -> Result<T, StoreError> {
+        let attempt = |database: &Database| read(&database.begin_read()?);
+        match self.with_database(attempt) {
+            // A write failed and nobody reopened the file yet: reading does not depend on that write.
+            Err((generation, error)) if is_broken(&error) => {
+                self.recover(generation)?;
+                self.with_database(attempt).map_err(|(_, error)| self.fault(error))
+            }
+            result => result.map_err(|(_, error)| self.fault(error)),
+        }
+    }
+
+    /// As [`Self::read`], but fails where that would try once more.
+    pub(super) fn read_once<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Error>,
+    ) -> Result<T, StoreError> {
+        self.with_database(|database| read(&database.begin_read()?)).map_err(|(_, error)| self.fault(error))
+    }
+
+    /// Runs `write` in a transaction that is durable when this returns, if `write` says that it changed anything.
+    pub(super) fn write<T>(
+        &self,
+        write: impl FnOnce(&WriteTransaction) -> Result<(T, bool), Error>,
+    ) -> Result<T, StoreError> {
+        let attempt = |database: &Database| {
+            let mut txn = database.begin_write()?;
+            // Entries come from strangers, who can forge redb's checksums: two phases do not rely on them. Quick
+            // repair makes opening after a kill independent of the size of the file.
+            txn.set_two_phase_commit(true);
+            txn.set_quick_repair(true);
+            let (value, changed) = write(&txn)?;
+            if changed {
+                txn.commit()?
+            } else {
+                txn.abort()?
+            }
+            Ok(value)
+        };
+        self.with_database(attempt).map_err(|(generation, error)| {
+            if is_broken(&error)
+                && let Err(error) = self.recover(generation)
+            {
+                tracing::error!(%error, "the store could not be reopened after a failed write");
+            }
+            self.fault(error)
+        })
+    }
+
+    /// Runs `change` with the database to itself.
+    pub(super) fn exclusively<T>(
+        &self,
+        change: impl FnOnce(&mut Database) -> Result<T, Error>,
+    ) -> Result<T, StoreError> {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        let database = slot.database.as_mut().ok_or(StoreError::Closed)?;
+        change(database).map_err(|error| self.fault(error))
+    }
+
+    /// Closes the file; whatever is asked later fails.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        slot.closed = true;
+        match slot.database.take() {
+            Some(database) => database.close().map_err(|error| self.fault(error.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Length of the file, and what it takes on the disk, in bytes.
+    pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
+        let metadata = fs::metadata(&self.path).map_err(|error| self.fault(error.into()))?;
+        #[cfg(unix)]
+        let on_disk = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+        #[cfg(not(unix))]
+        let on_disk = metadata.len();
+        Ok((metadata.len(), on_disk))
+    }
+
+    /// Says an error of redb in the words of the store.
+    pub(super) fn fault(&self, error: Error) -> StoreError {
+        fault(&self.path, error)
+    }
+
+    /// Runs `run` and gives the generation that it ran on with its error.
+    fn with_database<T>(&self, run: impl FnOnce(&Database) -> Result<T, Error>) -> Result<T, (u64, Error)> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        match &slot.database {
+            Some(database) => run(database),
+            None if slot.closed => Err(Error::DatabaseClosed),
+            None => Err(Error::PreviousIo),
+        }
+        .map_err(|error| (slot.generation, error))
+    }
+
+    /// Opens the database anew, unless somebody did since `failed`.
+    fn recover(&self, failed: u64) -> Result<(), StoreError> {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.closed {
+            return Err(StoreError::Closed);
+        }
+        if slot.generation == failed || slot.database.is_none() {
+            slot.database = None;
+            slot.generation += 1;
+            // redb trusts much of what it reads, and a damaged file can make it panic.
+            let opened = catch_unwind(AssertUnwindSafe(|| (self.opener)(&self.path)))
+                .unwrap_or_else(|_| Err(redb::StorageError::Corrupted("its header misleads".into()).into()));
+            slot.database = Some(opened.map_err(|error| self.fault(error.into()))?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether redb answers nothing more until the database is opened anew.
+fn is_broken(error: &Error) -> bool {
+    matches!(error, Error::Io(_) | Error::Backend(_) | Error::PreviousIo)
+}
+
+pub(super) fn fault(path: &Path, error: Error) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        Error::Io(source) => {
+            let source = Arc::new(source);
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    StoreError::DiskFull { path, source }
+                }
+                _ => StoreError::Io { path, source },
+            }
+        }
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StoreError::InUse { path },
+        Error::DatabaseClosed => StoreError::Closed,
+        Error::Corrupted(reason) => StoreError::Damaged { path, reason },
+        error @ (Error::TableTypeMismatch { .. }
+        | Error::TypeDefinitionChanged { .. }
+        | Error::TableDoesNotExist(_)
+        | Error::UpgradeRequired(_)) => StoreError::Damaged { path, reason: error.to_string() },
+        other => StoreError::Io { path, source: Arc::new(io::Error::other(other)) },
+    }
+}
+
+/// Whether there is a database already; an error if there is something else.
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    let mut start = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)) {
+        Ok(_) if start == MAGIC => Ok(true),
+        Ok(_) => Err(StoreError::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(fault(path, error.into())),
+    }
+}
+
+/// Makes a new store beside `path` and moves it there when it is whole, so that being killed meanwhile
+/// leaves nothing that looks like a damaged store.
+fn create(path: &Path, opener: &Opener, network: NetworkId) -> Result<(), Error> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    if let Err(error) = fs::remove_file(&unfinished)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error.into());
+    }
+    let mut store_id = [0; 8];
+    getrandom::fill(&mut store_id).map_err(io::Error::other)?;
+    let database = opener(&unfinished)?;
+    let txn = database.begin_write()?;
+    initialize(&txn, network, store_id)?;
+    txn.commit()?;
+    database.close()?;
+    fs::rename(&unfinished, path)?;
+    if cfg!(unix) {
+        // A new file survives a power failure only when its directory knows it.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn fixed<const N: usize>(
+    meta: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<[u8; N], Error> {
+    let value = meta.get(name)?.ok_or_else(|| damaged(format!("its {name} is not noted")))?;
+    value.value().try_into().map_err(|_| damaged(format!("its {name} is not {N} bytes long")))
+}
+
+fn initialize(txn: &WriteTransaction, network: NetworkId, store_id: [u8; 8]) -> Result<(), Error> {
+    let mut meta = txn.open_table(META)?;
+    meta.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
+    meta.insert("network", network.as_bytes().as_slice())?;
+    meta.insert("store", store_id.as_slice())?;
+    txn.open_table(STATE)?.insert((), State::NEW.to_row())?;
+    txn.open_table(schema::TABLES)?;
+    txn.open_table(schema::TABLE_NUMBERS)?;
+    txn.open_table(schema::TABLE_TOTALS)?;
+    txn.open_table(schema::ENTRIES)?;
+    txn.open_table(schema::BY_ID)?;
+    txn.open_table(schema::BY_TABLE)?;
+    txn.open_table(schema::BY_RECIPIENT)?;
+    txn.open_table(schema::BY_SCORE)?;
+    txn.open_table(schema::BY_EPOCH)?;
+    txn.open_table(schema::BY_EXPIRY)?;
+    txn.open_table(schema::BUCKETS)?;
+    txn.open_table(schema::DROPPED)?;
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! The index of a table: count and digest of every bucket, and the ids of one (SPEC 8.6).
+//!
+//! The digests of the whole table are kept in the file and computed anew for the buckets that changed, when
+//! somebody asks. A scope that leaves out a part of the table (a peer with a shorter horizon asks for it) is
+//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+use p2pdb_protocol::{
+    bucket::{BucketSummary, Digest, Digester, id_range},
+    id::{EntryId, TableId},
+    network::Network,
+};
+use redb::{Error, ReadTransaction};
+
+use super::schema::{self, Bucket, Place, State};
+
+/// Scopes kept in memory, of at most 4,096 buckets of 32 bytes each.
+const SCOPES: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
+/// Rows of dropped or older ids that one page of ids passes over, once it has found any.
+const PASS_OVER: usize = 100_000;
+
+/// The buckets of a table (SPEC 8.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// The scope: entries created at this time or later, in unix seconds; a multiple of the epoch.
+    pub since: u64,
+    /// The buckets with entries in the scope, ascending.
+    pub buckets: Vec<BucketSummary>,
+}
+
+/// A page of the ids of a bucket (SPEC 8.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdPage {
+    /// The scope: entries created at this time or later, in unix seconds; a multiple of the epoch.
+    pub since: u64,
+    /// The ids, ascending.
+    pub ids: Vec<EntryId>,
+    /// Whether there may be further ones.
+    pub more: bool,
+}
+
+/// A digest that a reader computed, to be kept by the writer.
+#[derive(Debug)]
+pub(super) struct FreshDigest {
+    pub(super) key: (u32, u16),
+    /// The [`Bucket::changed`] it belongs to.
+    pub(super) changed: u64,
+    pub(super) digest: [u8; 16],
+}
+
+/// The scopes in memory, by table number and the start of the scope.
+pub(super) struct Scopes(Mutex<LruCache<(u32, u64), Arc<Scope>>>);
+
+struct Scope {
+    /// The [`State::change`] that the buckets are of.
+    change: u64,
+    buckets: BTreeMap<u16, (u64, [u8; 16])>,
+}
+
+impl Default for Scopes {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(SCOPES)))
+    }
+}
+
+/// The buckets of the table in the scope from `since` on, and the digests that were computed for the whole table.
+pub(super) fn buckets(
+    txn: &ReadTransaction,
+    network: &Network,
+    scopes: &Scopes,
+    table: &TableId,
+    since: u64,
+) -> Result<(Vec<BucketSummary>, Vec<FreshDigest>), Error> {
+    let Some(table_no) = number_of(txn, table)? else { return Ok((Vec::new(), Vec::new())) };
+    let (since_epoch, epochs) = (network.epoch(since), txn.open_table(schema::BY_EPOCH)?);
+    let start = (table_no, since_epoch, 0);
+    if epochs.range(start..=(table_no, u64::MAX, u64::MAX))?.next().is_none() {
+        Ok((Vec::new(), Vec::new()))
+    } else if epochs.range((table_no, 0, 0)..start)?.next().is_none() {
+        whole(txn, network, table_no)
+    } else {
+        Ok((scoped(txn, network, scopes, table_no, since)?, Vec::new()))
+    }
+}
+
+/// The whole table, from the digests in the file.
+fn whole(
+    txn: &ReadTransaction,
+    network: &Network,
+    table_no: u32,
+) -> Result<(Vec<BucketSummary>, Vec<FreshDigest>), Error> {
+    let rows = txn.open_table(schema::BUCKETS)?;
+    let (mut summaries, mut fresh) = (Vec::new(), Vec::new());
+    for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
+        let (key, row) = row?;
+        let (key, bucket) = (key.value(), Bucket::from_row(row.value()));
+        let mut digest = bucket.digest;
+        if bucket.digested != bucket.changed {
+            digest = digest_of(txn, network, key, 0)?.1;
+            fresh.push(FreshDigest { key, changed: bucket.changed, digest });
+        }
+        summaries.push(BucketSummary {
+            bucket: key.1,
+            count: bucket.count,
+            digest: Digest::from_bytes(digest),
+        });
+    }
+    Ok((summaries, fresh))
+}
+
+/// A part of the table, from the scope in memory and the buckets that changed since.
+fn scoped(
+    txn: &ReadTransaction,
+    network: &Network,
+    scopes: &Scopes,
+    table_no: u32,
+    since: u64,
+) -> Result<Vec<BucketSummary>, Error> {
+    let change = State::read(&txn.open_table(schema::STATE)?)?.change;
+    let lock = || scopes.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = lock().get(&(table_no, since)).cloned();
+    let mut buckets = BTreeMap::new();
+    let rows = txn.open_table(schema::BUCKETS)?;
+    for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
+        let (key, row) = row?;
+        let (key, changed) = (key.value(), Bucket::from_row(row.value()).changed);
+        let (count, digest) = match &known {
+            // Absent in a scope of this age: nothing of the bucket was in the scope.
+            Some(scope) if changed <= scope.change => scope.buckets.get(&key.1).copied().unwrap_or_default(),
+            _ => digest_of(txn, network, key, since)?,
+        };
+        if count > 0 {
+            buckets.insert(key.1, (count, digest));
+        }
+    }
+    let summary = |(bucket, (count, digest)): (&u16, &(u64, [u8; 16]))| BucketSummary {
+        bucket: *bucket,
+        count: *count,
+        digest: Digest::from_bytes(*digest),
+    };
+    let summaries = buckets.iter().map(summary).collect();
+    lock().put((table_no, since), Arc::new(Scope { change, buckets }));
+    Ok(summaries)
+}
+
+/// Count and digest of the ids of a bucket created at `since` or later.
+pub(super) fn digest_of(
+    txn: &ReadTransaction,
+    network: &Network,
+    (table_no, bucket): (u32, u16),
+    since: u64,
+) -> Result<(u64, [u8; 16]), Error> {
+    let (first, last) = id_range(bucket, network.bucket_bits);
+    let ids = txn.open_table(schema::BY_ID)?;
+    let mut digester = Digester::new();
+    let mut count = 0;
+    for row in ids.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))? {
+        let (key, place) = row?;
+        if is_in_scope(place.value(), since)? {
+            digester.push(&EntryId::from_bytes(*key.value().1));
+            count += 1;
+        }
+    }
+    Ok((count, *digester.finish().as_bytes()))
+}
+
+/// The ids of a bucket in the scope, after `after`.
+pub(super) fn ids(
+    txn: &ReadTransaction,
+    network: &Network,
+    table: &TableId,
+    since: u64,
+    bucket: u16,
+    after: Option<EntryId>,
+    limit: usize,
+) -> Result<(Vec<EntryId>, bool), Error> {
+    let Some(table_no) = number_of(txn, table)? else { return Ok((Vec::new(), false)) };
+    let (first, last) = id_range(bucket, network.bucket_bits);
+    let start = after.map_or(first, |after| after.max(first));
+    if start > last {
+        return Ok((Vec::new(), false));
+    }
+    let (mut ids, mut looked_at) = (Vec::new(), 0);
+    for row in
+        txn.open_table(schema::BY_ID)?.range((table_no, start.as_bytes())..=(table_no, last.as_bytes()))?
+    {
+        let (key, place) = row?;
+        looked_at += 1;
+        let id = EntryId::from_bytes(*key.value().1);
+        if after.is_some_and(|after| id <= after) || !is_in_scope(place.value(), since)? {
+            continue;
+        }
+        if ids.len() == limit || looked_at > PASS_OVER && !ids.is_empty() {
+            return Ok((ids, true));
+        }
+        ids.push(id);
+    }
+    Ok((ids, false))
+}
+
+/// The number of a table, if the store knows it.
+pub(super) fn number_of(txn: &ReadTransaction, table: &TableId) -> Result<Option<u32>, Error> {
+    let numbers = txn.open_table(schema::TABLE_NUMBERS)?;
+    Ok(numbers.get(table.as_bytes())?.map(|number| number.value()))
+}
+
+fn is_in_scope(place: (u8, u64, u64), since: u64) -> Result<bool, Error> {
+    Ok(matches!(Place::from_row(place)?, Place::Stored { created, .. } if created >= since))
+}

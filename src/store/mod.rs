@@ -1,0 +1,415 @@
+#![doc = include_str!("README.md")]
+
+mod batch;
+mod charge;
+mod error;
+mod file;
+mod index;
+mod migrate;
+mod options;
+mod query;
+mod retention;
+mod schema;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, fmt, path::Path, sync::Arc, thread};
+
+use bytes::Bytes;
+use p2pdb_protocol::{
+    bucket::BucketSummary,
+    filter::Filter,
+    id::{EntryId, TableId},
+    network::Network,
+};
+use redb::{ReadTransaction, ReadableTable};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+pub use self::{
+    batch::{Committed, NewEntry},
+    error::StoreError,
+    index::{IdPage, Index},
+    options::StoreOptions,
+    query::Page,
+    retention::Swept,
+    schema::DropReason,
+    verify::{Report, VerifyProgress},
+};
+use self::{
+    file::{Opener, StoreFile},
+    index::Scopes,
+    options::Settings,
+    schema::{Place, State, TableTotals},
+    writer::{Answer, Request},
+};
+use crate::clock::Clock;
+
+/// Snapshots that are read at the same time, at most.
+const READERS: usize = 8;
+
+/// What the store knows of an id (SPEC 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// Nothing.
+    Unknown,
+    /// It is stored.
+    Stored,
+    /// It was dropped on purpose.
+    Dropped,
+}
+
+/// A table in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The table.
+    pub table: TableId,
+    /// Entries stored.
+    pub entries: u64,
+    /// The sum of their encoded lengths.
+    pub bytes: u64,
+    /// The arrival number of the newest entry ever stored; 0 if there was none.
+    pub newest_arrival: u64,
+}
+
+/// The store in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Entries stored.
+    pub entries: u64,
+    /// The sum of their encoded lengths.
+    pub bytes: u64,
+    /// Tables known.
+    pub tables: u64,
+    /// Ids kept as dropped.
+    pub dropped: u64,
+    /// The arrival number of the newest entry ever stored; 0 if there was none.
+    pub newest_arrival: u64,
+    /// What entries and dropped ids are charged for their space, in bytes.
+    pub charged_bytes: u64,
+    /// Length of the file, in bytes; it grows by doubling and may have holes.
+    pub file_bytes: u64,
+    /// What the file takes on the disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+/// A handle to the store; clones share it. See the module for how it works.
+#[derive(Clone)]
+pub struct Store {
+    core: Arc<Core>,
+    requests: mpsc::Sender<Request>,
+}
+
+struct Core {
+    file: StoreFile,
+    settings: Settings,
+    clock: Clock,
+    scopes: Scopes,
+    readers: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.core.file.path()).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn panicked(&self) -> StoreError {
+        let reason = "a row could not be read".to_owned();
+        StoreError::Damaged { path: self.file.path().to_owned(), reason }
+    }
+}
+
+impl Store {
+    /// Opens the file, or makes a new one. Blocks for some milliseconds, also after the last writer was killed.
+    ///
+    /// # Errors
+    /// If the file is in use, not a store, of another network, of a newer version, or damaged; it is left as it is.
+    pub fn open(
+        path: &Path,
+        network: Network,
+        options: StoreOptions,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let cache_bytes = options.cache_bytes;
+        let opener = move |path: &Path| redb::Builder::new().set_cache_size(cache_bytes).create(path);
+        Self::open_with(path, Settings::new(network, options)?, clock, Arc::new(opener), migrate::STEPS)
+    }
+
+    fn open_with(
+        path: &Path,
+        mut settings: Settings,
+        clock: Clock,
+        opener: Opener,
+        steps: &[migrate::Step],
+    ) -> Result<Self, StoreError> {
+        let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
+        settings.store_id = store_id;
+        let (scopes, readers) = (Scopes::default(), Arc::new(Semaphore::new(READERS)));
+        let core = Arc::new(Core { file, settings, clock, scopes, readers });
+        let (requests, queue) = mpsc::channel(writer::QUEUE);
+        let writing = Arc::clone(&core);
+        thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(&writing, queue))
+            .map_err(|error| core.file.fault(error.into()))?;
+        Ok(Self { core, requests })
+    }
+
+    /// The name of this store in cursors (SPEC 8.5).
+    #[must_use]
+    pub fn id(&self) -> [u8; 8] {
+        self.core.settings.store_id
+    }
+
+    /// The time from which on entries are kept, in unix seconds: the start of an epoch, or 0 without a horizon.
+    #[must_use]
+    pub fn horizon_start(&self) -> u64 {
+        self.core.settings.horizon_start(self.core.clock.now())
+    }
+
+    /// Stores entries; answers for each, in order, once they are durable.
+    ///
+    /// # Errors
+    /// If they could not be written; then none of them is stored.
+    pub async fn commit(&self, entries: Vec<NewEntry>) -> Result<Vec<Committed>, StoreError> {
+        self.ask(|answer| Request::Commit(entries, answer)).await
+    }
+
+    /// Makes an id known as dropped, and removes its entry if it is stored (SPEC 6.3).
+    ///
+    /// Does nothing if the table is unknown or too many dropped ids are kept already.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn drop_for_good(
+        &self,
+        table: TableId,
+        id: EntryId,
+        reason: DropReason,
+    ) -> Result<(), StoreError> {
+        self.ask(|answer| Request::Drop(table, id, reason, answer)).await
+    }
+
+    /// Drops what is expired, beyond the horizon or over a limit, in steps that let others write in between.
+    ///
+    /// # Errors
+    /// If it could not be written; what was dropped before stays so.
+    pub async fn sweep(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        loop {
+            let step = self.ask(Request::Sweep).await?;
+            if step.total() == 0 {
+                return Ok(swept);
+            }
+            swept.add(step);
+        }
+    }
+
+    /// Makes the file as small as it can be; everybody else waits meanwhile. Whether it became smaller.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn compact(&self) -> Result<bool, StoreError> {
+        self.ask(Request::Compact).await
+    }
+
+    /// Closes the file after everything that was asked before; later requests fail.
+    ///
+    /// # Errors
+    /// If the end could not be noted; the next opening gets over that.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        match self.ask(Request::Close).await {
+            Err(StoreError::Closed) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// What is known of each id, in order.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
+        self.read(move |txn, _| {
+            let Some(table_no) = index::number_of(txn, &table)? else {
+                return Ok(vec![Presence::Unknown; ids.len()]);
+            };
+            let places = txn.open_table(schema::BY_ID)?;
+            let presence = |id: &EntryId| match places.get((table_no, id.as_bytes()))? {
+                None => Ok(Presence::Unknown),
+                Some(row) => Ok(match Place::from_row(row.value())? {
+                    Place::Stored { .. } => Presence::Stored,
+                    Place::Dropped { .. } => Presence::Dropped,
+                }),
+            };
+            ids.iter().map(presence).collect()
+        })
+        .await
+    }
+
+    /// The SPKI DER of a table's key, if the store has it.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn table_key(&self, table: TableId) -> Result<Option<Bytes>, StoreError> {
+        self.read(move |txn, _| {
+            let Some(table_no) = index::number_of(txn, &table)? else { return Ok(None) };
+            let row = txn.open_table(schema::TABLES)?.get(table_no)?;
+            row.map(|row| Ok(Bytes::copy_from_slice(schema::parse_table(row.value())?.1))).transpose()
+        })
+        .await
+    }
+
+    /// Every table the store knows, in the order in which they came.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn tables(&self) -> Result<Vec<TableSummary>, StoreError> {
+        self.read(|txn, _| summaries(txn)).await
+    }
+
+    /// The entries that match `filter`, of the tables in `allowed` if that is given, in the order in which they
+    /// arrived; at most `most_bytes` of them, but at least one (SPEC 8.5).
+    ///
+    /// A page can be short or empty and still have [`Page::more`]: one request looks at a bounded number of
+    /// entries. A filter with nothing but a cursor pages through the whole store.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn get(
+        &self,
+        filter: Filter,
+        allowed: Option<Arc<BTreeSet<TableId>>>,
+        most_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.read(move |txn, core| {
+            query::get(txn, &core.settings, &filter, allowed.as_deref(), core.clock.now(), most_bytes)
+        })
+        .await
+    }
+
+    /// Count and digest of the table's buckets, of entries created at `since` or later (SPEC 8.6).
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
+        let since = self.scope(since);
+        let (buckets, fresh): (Vec<BucketSummary>, _) = self
+            .read(move |txn, core| index::buckets(txn, &core.settings.network, &core.scopes, &table, since))
+            .await?;
+        if !fresh.is_empty() {
+            // If the writer is busy, the next one who asks computes them again.
+            let _ = self.requests.try_send(Request::Digests(fresh));
+        }
+        Ok(Index { since, buckets })
+    }
+
+    /// The ids of a bucket after `after`, of entries created at `since` or later, at most `limit` (SPEC 8.6).
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn bucket_ids(
+        &self,
+        table: TableId,
+        since: u64,
+        bucket: u16,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<IdPage, StoreError> {
+        let since = self.scope(since);
+        self.read(move |txn, core| {
+            let (ids, more) = index::ids(txn, &core.settings.network, &table, since, bucket, after, limit)?;
+            Ok(IdPage { since, ids, more })
+        })
+        .await
+    }
+
+    /// Proves that the indexes are the data; `progress` hears how far it is.
+    ///
+    /// # Errors
+    /// If the file could not be read to the end; contradictions are in the report.
+    pub async fn verify(
+        &self,
+        progress: impl Fn(VerifyProgress) + Send + 'static,
+    ) -> Result<Report, StoreError> {
+        self.blocking(move |core| verify::run(&core.file, &core.settings, &progress)).await
+    }
+
+    /// The store in numbers.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn stats(&self) -> Result<Stats, StoreError> {
+        let stats = self.read(|txn, _| {
+            let state = State::read(&txn.open_table(schema::STATE)?)?;
+            let mut stats = Stats {
+                dropped: state.dropped,
+                newest_arrival: state.newest(),
+                charged_bytes: state.charge,
+                ..Stats::default()
+            };
+            for table in summaries(txn)? {
+                stats.tables += 1;
+                stats.entries += table.entries;
+                stats.bytes += table.bytes;
+            }
+            Ok(stats)
+        });
+        let mut stats = stats.await?;
+        (stats.file_bytes, stats.disk_bytes) = self.blocking(|core| core.file.size()).await?;
+        Ok(stats)
+    }
+
+    /// The start of the scope that answers for `since`.
+    fn scope(&self, since: u64) -> u64 {
+        let core = &self.core;
+        core.settings.network.epoch_start_at_or_after(since).max(self.horizon_start())
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Reads a snapshot, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl Fn(&ReadTransaction, &Core) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.blocking(move |core| core.file.read(|txn| read(txn, core))).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let core = Arc::clone(&self.core);
+        let readers = Arc::clone(&self.core.readers);
+        let permit = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Held until the work ends, also if nobody waits for it any more.
+            let _permit = permit;
+            work(&core)
+        });
+        task.await.unwrap_or_else(|error| {
+            if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
+        })
+    }
+}
+
+fn summaries(txn: &ReadTransaction) -> Result<Vec<TableSummary>, redb::Error> {
+    let totals = txn.open_table(schema::TABLE_TOTALS)?;
+    let mut summaries = Vec::new();
+    for row in txn.open_table(schema::TABLES)?.iter()? {
+        let (table_no, row) = row?;
+        let (table, _) = schema::parse_table(row.value())?;
+        let totals = totals.get(table_no.value())?.map(|row| TableTotals::from_row(row.value()));
+        let TableTotals { entries, bytes, newest, .. } = totals.unwrap_or_default();
+        summaries.push(TableSummary { table, entries, bytes, newest_arrival: newest });
+    }
+    Ok(summaries)
+}

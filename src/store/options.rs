@@ -1,0 +1,98 @@
+//! What an operator can set, and what follows from it.
+
+use std::collections::BTreeMap;
+
+use p2pdb_protocol::{entry::Header, id::TableId, network::Network};
+
+use super::{StoreError, charge, query::Bounds};
+
+/// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
+const REMEMBER_EXPIRED: u64 = 7 * 86_400;
+
+/// How much a store may keep and use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Memory for pages of the file, in bytes.
+    pub cache_bytes: usize,
+    /// Disk space of the file, in bytes; nothing: no limit. See the module for what is counted.
+    pub max_disk: Option<u64>,
+    /// Disk space of the entries of each table, in bytes; nothing: no limit.
+    pub table_max_disk: Option<u64>,
+    /// Disk space of the entries of these tables, in bytes, instead of `table_max_disk`.
+    pub table_limits: BTreeMap<TableId, u64>,
+    /// For how long entries are kept after they were created, in seconds; nothing: for ever.
+    pub horizon: Option<u64>,
+    /// Ids that are kept as dropped, at most; a sweep forgets those first that matter the least.
+    pub max_dropped: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 64 << 20,
+            max_disk: None,
+            table_max_disk: None,
+            table_limits: BTreeMap::new(),
+            horizon: None,
+            max_dropped: 1_000_000,
+        }
+    }
+}
+
+/// The options as the store works with them.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) network: Network,
+    pub(super) store_id: [u8; 8],
+    pub(super) horizon: Option<u64>,
+    pub(super) max_dropped: u64,
+    /// The charge up to which the store may fill.
+    pub(super) budget: Option<u64>,
+    /// Bytes of entries that one transaction takes, unless a single request has more.
+    pub(super) batch_bytes: usize,
+    pub(super) bounds: Bounds,
+    table_max_disk: Option<u64>,
+    table_limits: BTreeMap<TableId, u64>,
+}
+
+impl Settings {
+    pub(super) fn new(network: Network, options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { max_disk, table_max_disk, table_limits, horizon, max_dropped, .. } = options;
+        if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
+            return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
+        }
+        let budget = max_disk.map(charge::budget);
+        Ok(Self {
+            network,
+            store_id: [0; 8],
+            horizon,
+            // The memory of what was dropped must not push out what is stored.
+            max_dropped: budget.map_or(max_dropped, |budget| max_dropped.min(budget / 8 / charge::DROPPED)),
+            budget,
+            batch_bytes: charge::batch_bytes(max_disk),
+            bounds: Bounds::default(),
+            table_max_disk,
+            table_limits,
+        })
+    }
+
+    /// The charge up to which a table may fill.
+    pub(super) fn table_budget(&self, table: &TableId) -> Option<u64> {
+        self.table_limits.get(table).copied().or(self.table_max_disk)
+    }
+
+    /// The time from which on entries are kept: the start of an epoch.
+    pub(super) fn horizon_start(&self, now: u64) -> u64 {
+        self.horizon.map_or(0, |horizon| self.network.epoch_start_at_or_after(now.saturating_sub(horizon)))
+    }
+
+    /// When the gate's clock refuses the entry anyway, so that its id need not be known any longer.
+    pub(super) fn forget_at(&self, header: &Header) -> u64 {
+        let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
+        let beyond = self.horizon.map(|horizon| {
+            let next_epoch = self.network.epoch(header.created).saturating_add(1);
+            next_epoch.saturating_mul(self.network.epoch_seconds).saturating_add(horizon)
+        });
+        expired.into_iter().chain(beyond).min().unwrap_or(u64::MAX)
+    }
+}

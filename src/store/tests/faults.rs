@@ -1,0 +1,169 @@
+//! Files that are not a store, and disks that fail.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::{StorageBackend, backends::FileBackend};
+
+use super::*;
+use crate::store::migrate::STEPS;
+
+fn failure(path: &Path) -> StoreError {
+    let before = fs::read(path).unwrap();
+    let error = open(path, StoreOptions::default(), &Clock::manual(START)).err().expect("it must not open");
+    assert_eq!(fs::read(path).unwrap(), before, "the file must be left as it is");
+    error
+}
+
+#[tokio::test]
+async fn a_file_of_something_else_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("letter.txt");
+    for content in [b"Dear Ada".as_slice(), b"", &[0; 5000], b"redb"] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(failure(&path), StoreError::Foreign { .. }));
+    }
+    fs::remove_file(&path).unwrap();
+    let database = redb::Database::create(&path).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(redb::TableDefinition::<u64, u64>::new("theirs")).unwrap().insert(1, 1).unwrap();
+    txn.commit().unwrap();
+    database.close().unwrap();
+    let error = open(&path, StoreOptions::default(), &Clock::manual(START)).err().unwrap();
+    assert!(matches!(error, StoreError::Foreign { .. }));
+    assert!(error.to_string().contains("is not a p2pdb store"));
+}
+
+#[tokio::test]
+async fn a_store_in_use_of_another_network_or_with_too_small_a_limit_is_refused() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 1)).await.unwrap();
+    let open = |network| Store::open(&fixture.path(), network, StoreOptions::default(), Clock::system());
+    assert!(matches!(open(network()), Err(StoreError::InUse { .. })));
+    fixture.store.close().await.unwrap();
+    let other = Network { name: "other".to_owned(), ..network() };
+    let Err(StoreError::OtherNetwork { expected, got, .. }) = open(other.clone()) else { panic!() };
+    assert_eq!((expected, got), (other.id(), network().id()));
+    let options = StoreOptions { max_disk: Some(1 << 20), ..StoreOptions::default() };
+    let error = Store::open(&fixture.path(), network(), options, Clock::system()).err().unwrap();
+    assert!(matches!(error, StoreError::LimitTooSmall { got: 1_048_576, .. }));
+    assert_eq!(verified(&open(network()).unwrap()).await.entries, 1);
+}
+
+#[tokio::test]
+async fn a_truncated_or_overwritten_store_is_reported_as_damaged() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 500)).await.unwrap();
+    fixture.store.close().await.unwrap();
+    let whole = fs::read(fixture.path()).unwrap();
+
+    fs::write(fixture.path(), &whole[..whole.len() / 2]).unwrap();
+    let error = failure(&fixture.path());
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("keep a copy"));
+
+    let mut torn = whole.clone();
+    torn[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(fixture.path(), torn).unwrap();
+    let error = match open(&fixture.path(), StoreOptions::default(), &fixture.clock) {
+        Err(error) => error,
+        Ok(store) => store.verify(|_| {}).await.unwrap_err(),
+    };
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+
+    fs::write(fixture.path(), whole).unwrap();
+    assert_eq!(
+        verified(&open(&fixture.path(), StoreOptions::default(), &fixture.clock).unwrap()).await.entries,
+        500
+    );
+}
+
+#[tokio::test]
+async fn being_killed_while_a_store_is_made_leaves_nothing_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    fs::write(directory.path().join("store.new"), b"half of it").unwrap();
+    let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();
+    store.commit(series(0, 1)).await.unwrap();
+    assert!(!directory.path().join("store.new").exists());
+    let missing = directory.path().join("no/such/directory");
+    assert!(matches!(open(&missing, StoreOptions::default(), &Clock::system()), Err(StoreError::Io { .. })));
+}
+
+/// A disk that takes no block it has not taken before while it is full, as file systems do.
+#[derive(Debug, Default)]
+struct Space {
+    full: AtomicBool,
+    blocks: Mutex<BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    space: Arc<Space>,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut taken = self.space.blocks.lock().unwrap();
+        let mut touched = offset / 4096..(offset + data.len() as u64).div_ceil(4096);
+        if self.space.full.load(Ordering::SeqCst) && touched.any(|block| !taken.contains(&block)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        taken.extend(offset / 4096..(offset + data.len() as u64).div_ceil(4096));
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_put_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let space = Arc::new(Space::default());
+    let disk = Arc::clone(&space);
+    let opener = move |path: &Path| {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let disk = Disk { file: FileBackend::new(file)?, space: Arc::clone(&disk) };
+        redb::Builder::new().create_with_backend(disk)
+    };
+    let settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    let clock = Clock::manual(START);
+    let store = Store::open_with(&path, settings, clock, Arc::new(opener), STEPS).unwrap();
+    store.commit(series(0, 10)).await.unwrap();
+    for attempt in 0..3 {
+        space.full.store(true, Ordering::SeqCst);
+        let error = store.commit(series(1000, 500)).await.unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("free some"));
+        assert_eq!(arrivals(&store).await.len(), 10 + attempt, "still readable");
+        space.full.store(false, Ordering::SeqCst);
+        store.commit(series(100 + attempt as u64, 1)).await.unwrap();
+    }
+    assert_eq!(verified(&store).await.entries, 13);
+}

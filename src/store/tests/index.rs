@@ -1,0 +1,117 @@
+//! The index of a table against one that is made from the ids.
+
+use std::collections::BTreeMap;
+
+use p2pdb_protocol::bucket::{bucket_of, digest};
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+/// Index and ids as they must be.
+fn expected(entries: &[Entry], since: u64) -> (Vec<BucketSummary>, BTreeMap<u16, Vec<EntryId>>) {
+    let mut buckets: BTreeMap<u16, Vec<EntryId>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.header().created >= since) {
+        buckets.entry(bucket_of(&entry.id(), network().bucket_bits)).or_default().push(entry.id());
+    }
+    buckets.values_mut().for_each(|ids| ids.sort());
+    let summary = |(bucket, ids): (&u16, &Vec<EntryId>)| BucketSummary {
+        bucket: *bucket,
+        count: ids.len() as u64,
+        digest: digest(ids.iter()),
+    };
+    (buckets.iter().map(summary).collect(), buckets)
+}
+
+async fn check(store: &Store, entries: &[Entry], since: u64) {
+    let scope = since.div_ceil(DAY) * DAY;
+    let (buckets, ids) = expected(entries, scope);
+    for _ in 0..2 {
+        // The second answer comes from what the first one left behind.
+        let index = store.index(table(0), since).await.unwrap();
+        assert_eq!(index, Index { since: scope, buckets: buckets.clone() });
+    }
+    for bucket in 0..8 {
+        let mut found = Vec::new();
+        loop {
+            let page = store.bucket_ids(table(0), since, bucket, found.last().copied(), 3).await.unwrap();
+            assert!(page.ids.len() <= 3 && page.since == scope);
+            found.extend(page.ids);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(&found, ids.get(&bucket).unwrap_or(&Vec::new()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn digests_are_those_of_the_ids_after_every_change(
+        steps in vec((vec(0u64..5 * DAY, 0..12), vec(any::<prop::sample::Index>(), 0..4), any::<bool>()), 1..6),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut fixture = Fixture::new(StoreOptions::default());
+            let (mut entries, mut seed): (Vec<Entry>, u64) = (Vec::new(), 0);
+            for (created, dropped, reopen) in steps {
+                let mut new = Vec::new();
+                for created in created {
+                    seed += 1;
+                    let draft = Draft { created: START + created, seed, ..Draft::default() };
+                    entries.push(draft.entry());
+                    new.push(draft.new_entry());
+                    // Another table must not show.
+                    new.push(Draft { table: 1, ..draft }.new_entry());
+                }
+                fixture.store.commit(new).await.unwrap();
+                for index in dropped {
+                    if !entries.is_empty() {
+                        let entry = entries.swap_remove(index.index(entries.len()));
+                        fixture.store.drop_for_good(table(0), entry.id(), DropReason::Retracted).await.unwrap();
+                    }
+                }
+                if reopen {
+                    fixture.reopen().await;
+                }
+                for since in [0, START + DAY, START + 3 * DAY, START + 30 * DAY] {
+                    check(&fixture.store, &entries, since).await;
+                }
+            }
+            verified(&fixture.store).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_scope_begins_with_the_horizon_or_later() {
+    let fixture = Fixture::new(StoreOptions { horizon: Some(10 * DAY), ..StoreOptions::default() });
+    let horizon = (START - 10 * DAY).div_ceil(DAY) * DAY;
+    let old = Draft { created: horizon - 1, seed: 1, ..Draft::default() };
+    let kept = Draft { created: horizon, seed: 2, ..Draft::default() };
+    fixture.store.commit(vec![old.new_entry(), kept.new_entry()]).await.unwrap();
+    let index = fixture.store.index(table(0), 0).await.unwrap();
+    assert_eq!(index, Index { since: horizon, buckets: expected(&[kept.entry()], 0).0 });
+    assert_eq!(
+        fixture.store.index(table(2), 0).await.unwrap(),
+        Index { since: horizon, buckets: Vec::new() }
+    );
+    let later = fixture.store.index(table(0), horizon + 1).await.unwrap();
+    assert_eq!(later, Index { since: horizon + DAY, buckets: Vec::new() });
+}
+
+#[tokio::test]
+async fn digests_are_kept_in_the_file() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 50)).await.unwrap();
+    let index = fixture.store.index(table(0), 0).await.unwrap();
+    fixture.reopen().await;
+    let stale = fixture.store.core.file.read(|txn| {
+        let rows = txn.open_table(schema::BUCKETS)?;
+        let stale = rows.iter()?.map(|row| schema::Bucket::from_row(row.unwrap().1.value()));
+        Ok(stale.filter(|bucket| bucket.digested != bucket.changed).count())
+    });
+    assert_eq!(stale.unwrap(), 0);
+    assert_eq!(fixture.store.index(table(0), 0).await.unwrap(), index);
+}

@@ -1,0 +1,264 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod crash;
+mod disk;
+mod faults;
+mod index;
+mod migrate;
+mod query;
+mod retention;
+mod verify;
+
+use std::{path::Path, sync::LazyLock};
+
+use p2pdb_protocol::{
+    entry::{self, Entry, Header, WrappedKey},
+    id::RecipientId,
+    keys::PublicKey,
+};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+
+/// The time at which most tests begin.
+const START: u64 = 1_700_000_000;
+const DAY: u64 = 86_400;
+
+/// Few buckets, cheap work and short epochs, so that few entries show everything.
+fn network() -> Network {
+    Network {
+        name: "store-test".to_owned(),
+        bucket_bits: 3,
+        work_price: 1,
+        work_base_bytes: 1 << 20,
+        work_puzzles: 1,
+        epoch_seconds: DAY,
+        ..Network::default()
+    }
+}
+
+/// The key of one of three tables, the same in every process and in the fixtures.
+fn key(number: usize) -> PublicKey {
+    static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
+        let pems = include_str!("tables.pem").split_inclusive("-----END PUBLIC KEY-----\n");
+        pems.map(|pem| PublicKey::from_pem(pem).unwrap()).collect()
+    });
+    KEYS[number].clone()
+}
+
+fn table(number: usize) -> TableId {
+    key(number).table_id()
+}
+
+fn recipient(number: u8) -> RecipientId {
+    // 0 and 1 begin alike: the index by recipient cannot tell them apart.
+    let mut bytes = [number / 2; 32];
+    bytes[31] = number;
+    RecipientId::from_bytes(bytes)
+}
+
+/// What an entry of a test is made of; its signature is nonsense, since the store trusts the gate.
+#[derive(Debug, Clone)]
+struct Draft {
+    table: usize,
+    created: u64,
+    expires: Option<u64>,
+    recipients: Vec<u8>,
+    length: usize,
+    /// Makes body and proof different from those of other drafts.
+    seed: u64,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self { table: 0, created: START, expires: None, recipients: vec![1], length: 256, seed: 0 }
+    }
+}
+
+impl Draft {
+    fn entry(&self) -> Entry {
+        let body: Vec<u8> = (0u64..)
+            .flat_map(|block| Sha256::digest([self.seed.to_be_bytes(), block.to_be_bytes()].concat()))
+            .take(self.length)
+            .collect();
+        let mut recipients: Vec<_> = self
+            .recipients
+            .iter()
+            .map(|number| WrappedKey { recipient: recipient(*number), wrapped: vec![7; 256] })
+            .collect();
+        recipients.sort_by_key(|key| key.recipient);
+        recipients.dedup_by_key(|key| key.recipient);
+        let header = Header {
+            table: table(self.table),
+            created: self.created,
+            expires: self.expires,
+            recipients,
+            body_hash: Sha256::digest(&body).into(),
+            body_length: body.len() as u64,
+        };
+        let work = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let encoded = entry::encode(&header.encode(), &body, &[9; 256], &work);
+        Entry::from_trusted(encoded, &network()).unwrap()
+    }
+
+    fn new_entry(&self) -> NewEntry {
+        NewEntry { entry: self.entry(), key: key(self.table) }
+    }
+}
+
+/// Drafts that differ in their seed only.
+fn series(first: u64, count: u64) -> Vec<NewEntry> {
+    (first..first + count).map(|seed| Draft { seed, ..Draft::default() }.new_entry()).collect()
+}
+
+struct Fixture {
+    directory: TempDir,
+    clock: Clock,
+    options: StoreOptions,
+    store: Store,
+}
+
+impl Fixture {
+    fn new(options: StoreOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(START);
+        let store =
+            Store::open(&directory.path().join("store"), network(), options.clone(), clock.clone()).unwrap();
+        Self { directory, clock, options, store }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("store")
+    }
+
+    async fn reopen(&mut self) {
+        self.store.close().await.unwrap();
+        self.store = open(&self.path(), self.options.clone(), &self.clock).unwrap();
+    }
+}
+
+fn open(path: &Path, options: StoreOptions, clock: &Clock) -> Result<Store, StoreError> {
+    Store::open(path, network(), options, clock.clone())
+}
+
+async fn verified(store: &Store) -> Report {
+    let report = store.verify(|_| {}).await.unwrap();
+    assert!(report.is_clean() && report.sums_compared, "{report:?}");
+    report
+}
+
+fn everything(store: &Store) -> Filter {
+    Filter {
+        ids: Vec::new(),
+        tables: Vec::new(),
+        recipients: Vec::new(),
+        bucket: None,
+        seconds_since: None,
+        created_from: None,
+        created_until: None,
+        cursor: Some(p2pdb_protocol::filter::Cursor { store: store.id(), arrival: 0 }),
+        limit: 1000,
+    }
+}
+
+/// The arrival numbers of all entries of a store.
+async fn arrivals(store: &Store) -> Vec<u64> {
+    let page = store.get(everything(store), None, usize::MAX).await.unwrap();
+    assert!(!page.more);
+    page.entries.into_iter().map(|(arrival, _)| arrival).collect()
+}
+
+#[tokio::test]
+async fn an_entry_is_stored_once_and_survives_reopening() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let new = series(0, 3);
+    let twice = [new.clone(), vec![new[1].clone()]].concat();
+    let stored = |arrival| Committed::Stored { arrival };
+    let outcomes = fixture.store.commit(twice).await.unwrap();
+    assert_eq!(outcomes, [stored(1), stored(2), stored(3), Committed::Known]);
+    let id = fixture.store.id();
+    fixture.reopen().await;
+    assert_eq!(fixture.store.id(), id);
+    assert_eq!(fixture.store.commit(new.clone()).await.unwrap(), [Committed::Known; 3]);
+    assert_eq!(fixture.store.commit(series(3, 1)).await.unwrap(), [stored(4)]);
+    let page = fixture.store.get(everything(&fixture.store), None, usize::MAX).await.unwrap();
+    let expected = new.iter().map(|new| new.entry.encoded().clone()).chain([page.entries[3].1.clone()]);
+    assert!(page.entries.iter().map(|(_, encoded)| encoded.clone()).eq(expected));
+    assert_eq!(page.keys, [Bytes::copy_from_slice(key(0).der())]);
+    let report = verified(&fixture.store).await;
+    assert_eq!((report.entries, report.dropped), (4, 0));
+}
+
+#[tokio::test]
+async fn a_dropped_id_stays_known_and_its_entry_is_not_taken_again() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let new = series(0, 2);
+    let ids: Vec<_> = new.iter().map(|new| new.entry.id()).collect();
+    let unseen = EntryId::from_bytes([3; 32]);
+    fixture.store.commit(new.clone()).await.unwrap();
+    fixture.store.drop_for_good(table(0), ids[0], DropReason::Retracted).await.unwrap();
+    fixture.store.drop_for_good(table(0), unseen, DropReason::Refused).await.unwrap();
+    fixture.store.drop_for_good(table(1), unseen, DropReason::Refused).await.unwrap();
+    fixture.reopen().await;
+    let asked = vec![ids[0], ids[1], unseen, EntryId::from_bytes([4; 32])];
+    let known = fixture.store.known(table(0), asked).await.unwrap();
+    assert_eq!(known, [Presence::Dropped, Presence::Stored, Presence::Dropped, Presence::Unknown]);
+    assert_eq!(fixture.store.known(table(1), vec![unseen]).await.unwrap(), [Presence::Unknown]);
+    assert_eq!(fixture.store.commit(new).await.unwrap(), [Committed::Dropped, Committed::Known]);
+    assert_eq!(arrivals(&fixture.store).await, [2]);
+    assert_eq!(verified(&fixture.store).await.dropped, 2);
+}
+
+#[tokio::test]
+async fn tables_and_stats_count_what_is_stored() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let drafts =
+        [0, 0, 1].iter().zip(0..).map(|(table, seed)| Draft { table: *table, seed, ..Draft::default() });
+    let new: Vec<_> = drafts.map(|draft| draft.new_entry()).collect();
+    fixture.store.commit(new.clone()).await.unwrap();
+    fixture.store.drop_for_good(table(0), new[1].entry.id(), DropReason::Retracted).await.unwrap();
+    let bytes = |index: usize| new[index].entry.encoded().len() as u64;
+    let summary = |number, newest_arrival, bytes| TableSummary {
+        table: table(number),
+        entries: 1,
+        bytes,
+        newest_arrival,
+    };
+    assert_eq!(fixture.store.tables().await.unwrap(), [summary(0, 2, bytes(0)), summary(1, 3, bytes(2))]);
+    let stats = fixture.store.stats().await.unwrap();
+    assert_eq!((stats.entries, stats.tables, stats.dropped, stats.newest_arrival), (2, 2, 1, 3));
+    assert_eq!(stats.bytes, bytes(0) + bytes(2));
+    assert!(stats.disk_bytes > stats.bytes && stats.file_bytes >= stats.bytes);
+    assert_eq!(fixture.store.table_key(table(1)).await.unwrap().unwrap(), key(1).der());
+    assert_eq!(fixture.store.table_key(table(2)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn requests_that_wait_share_a_transaction_and_get_their_own_answers() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let commits = (0..40).map(|part| fixture.store.commit(series(part * 5, 5 + part % 2)));
+    let answers = futures::future::try_join_all(commits).await.unwrap();
+    for (part, outcomes) in answers.iter().enumerate() {
+        // Every second request ends with the first entry of the next one.
+        assert_eq!(outcomes.len(), 5 + part % 2);
+    }
+    let stored = answers.iter().flatten().filter(|outcome| matches!(outcome, Committed::Stored { .. }));
+    assert_eq!(stored.count(), 201);
+    assert_eq!(arrivals(&fixture.store).await, (1..=201).collect::<Vec<_>>());
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so_and_a_compacted_one_has_everything() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 300)).await.unwrap();
+    let before = fixture.store.stats().await.unwrap().file_bytes;
+    assert!(fixture.store.compact().await.unwrap());
+    assert!(fixture.store.stats().await.unwrap().file_bytes < before);
+    assert_eq!(verified(&fixture.store).await.entries, 300);
+    fixture.store.close().await.unwrap();
+    fixture.store.close().await.unwrap();
+    assert!(matches!(fixture.store.commit(series(0, 1)).await, Err(StoreError::Closed)));
+    assert!(matches!(fixture.store.stats().await, Err(StoreError::Closed)));
+}

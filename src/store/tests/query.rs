@@ -1,0 +1,244 @@
+//! get against a model that looks at every entry.
+
+use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
+use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+
+use super::*;
+use crate::store::{migrate::STEPS, query::Bounds};
+
+struct Model {
+    arrival: u64,
+    received: u64,
+    entry: Entry,
+}
+
+impl Model {
+    fn matches(&self, filter: &Filter, allowed: Option<&BTreeSet<TableId>>, now: u64) -> bool {
+        let header = self.entry.header();
+        let listed = |list: &[EntryId]| list.is_empty() || list.contains(&self.entry.id());
+        listed(&filter.ids)
+            && (filter.tables.is_empty() || filter.tables.contains(&header.table))
+            && allowed.is_none_or(|allowed| allowed.contains(&header.table))
+            && (filter.recipients.is_empty()
+                || header.recipients.iter().any(|key| filter.recipients.contains(&key.recipient)))
+            && filter.bucket.is_none_or(|bucket| bucket == bucket_of(&self.entry.id(), network().bucket_bits))
+            && filter.seconds_since.is_none_or(|seconds| self.received + seconds >= now)
+            && filter.created_from.is_none_or(|from| header.created >= from)
+            && filter.created_until.is_none_or(|until| header.created < until)
+    }
+}
+
+/// Batches of (table, created, recipients, length) and how many seconds pass before each.
+fn population() -> impl Strategy<Value = Vec<(u64, Vec<Draft>)>> {
+    let draft = (0usize..3, 0u64..1000, subsequence(vec![0u8, 1, 2, 5], 1..=4), 100usize..2000).prop_map(
+        |(table, created, recipients, length)| Draft {
+            table,
+            created: START + created,
+            recipients,
+            length,
+            ..Draft::default()
+        },
+    );
+    vec((0u64..300, vec(draft, 0..25)), 1..6)
+}
+
+#[derive(Debug, Clone)]
+struct Ask {
+    /// Indices of entries, and whether an unknown id is asked for, too.
+    ids: Option<(Vec<prop::sample::Index>, bool)>,
+    tables: Vec<usize>,
+    recipients: Vec<u8>,
+    bucket: Option<u16>,
+    seconds_since: Option<u64>,
+    created_from: Option<u64>,
+    created_until: Option<u64>,
+    /// A cursor of this store or of another one.
+    cursor: Option<(bool, u64)>,
+    limit: usize,
+    allowed: Option<Vec<usize>>,
+    most_bytes: usize,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let conditions = (
+        option::of((vec(any::<prop::sample::Index>(), 0..12), any::<bool>())),
+        option::of(subsequence(vec![0usize, 1, 2], 1..=3)),
+        option::of(subsequence(vec![0u8, 1, 2, 9], 1..=3)),
+        option::of(0u16..8),
+        option::of(0u64..1500),
+        option::of(START..START + 1000),
+        option::of(START..START + 1000),
+        option::of((any::<bool>(), 0u64..130)),
+    );
+    let rest = (1usize..30, option::of(subsequence(vec![0usize, 1, 2], 0..=3)), 1usize..40_000);
+    (conditions, rest).prop_map(|(conditions, (limit, allowed, most_bytes))| {
+        let (ids, tables, recipients, bucket, seconds_since, created_from, created_until, cursor) =
+            conditions;
+        Ask {
+            ids,
+            tables: tables.unwrap_or_default(),
+            recipients: recipients.unwrap_or_default(),
+            bucket,
+            seconds_since,
+            created_from,
+            created_until,
+            cursor,
+            limit,
+            allowed,
+            most_bytes,
+        }
+    })
+}
+
+fn filter(ask: &Ask, models: &[Model], store: [u8; 8]) -> Filter {
+    let ids = ask.ids.as_ref().map_or(Vec::new(), |(indices, unknown)| {
+        let known = indices.iter().filter(|_| !models.is_empty()).map(|index| index.get(models).entry.id());
+        known.chain(unknown.then_some(EntryId::from_bytes([5; 32]))).collect()
+    });
+    let cursor = ask.cursor.map(|(own, arrival)| Cursor { store: if own { store } else { [0; 8] }, arrival });
+    Filter {
+        ids,
+        tables: ask.tables.iter().map(|number| table(*number)).collect(),
+        recipients: ask.recipients.iter().map(|number| recipient(*number)).collect(),
+        bucket: ask.bucket,
+        seconds_since: ask.seconds_since,
+        created_from: ask.created_from,
+        created_until: ask.created_until,
+        cursor,
+        limit: ask.limit,
+    }
+}
+
+async fn check(
+    batches: Vec<(u64, Vec<Draft>)>,
+    dropped: Vec<prop::sample::Index>,
+    asks: Vec<Ask>,
+    bounds: Bounds,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(START);
+    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    settings.bounds = bounds;
+    let opener = |path: &Path| redb::Builder::new().create(path);
+    let path = directory.path().join("store");
+    let store = Store::open_with(&path, settings, clock.clone(), Arc::new(opener), STEPS).unwrap();
+    let mut models: Vec<Model> = Vec::new();
+    let mut seed = 0;
+    for (seconds, drafts) in batches {
+        clock.set(clock.now() + seconds);
+        let mut new = Vec::new();
+        for draft in drafts {
+            seed += 1;
+            let draft = Draft { seed, ..draft };
+            models.push(Model { arrival: seed, received: clock.now(), entry: draft.entry() });
+            new.push(draft.new_entry());
+        }
+        store.commit(new).await.unwrap();
+    }
+    if !models.is_empty() {
+        for index in dropped {
+            let id = index.get(&models).entry.id();
+            let table = index.get(&models).entry.header().table;
+            store.drop_for_good(table, id, DropReason::Retracted).await.unwrap();
+        }
+    }
+    let mut gone = BTreeSet::new();
+    for model in &models {
+        let presence = store.known(model.entry.header().table, vec![model.entry.id()]).await.unwrap();
+        if presence == [Presence::Dropped] {
+            gone.insert(model.arrival);
+        }
+    }
+    for ask in asks {
+        let mut filter = filter(&ask, &models, store.id());
+        let allowed: Option<BTreeSet<_>> =
+            ask.allowed.as_ref().map(|allowed| allowed.iter().map(|n| table(*n)).collect());
+        let after = filter.cursor.map_or(0, |c| if c.store == store.id() { c.arrival } else { 0 });
+        let expected: Vec<_> = models
+            .iter()
+            .filter(|model| model.arrival > after && !gone.contains(&model.arrival))
+            .filter(|model| model.matches(&filter, allowed.as_ref(), clock.now()))
+            .map(|model| (model.arrival, model.entry.encoded().clone()))
+            .collect();
+        let allowed = allowed.map(Arc::new);
+        let mut found = Vec::new();
+        loop {
+            let page = store.get(filter.clone(), allowed.clone(), ask.most_bytes).await.unwrap();
+            let bytes: usize = page.entries.iter().map(|(_, encoded)| encoded.len()).sum();
+            assert!(page.entries.len() <= ask.limit && (bytes <= ask.most_bytes || page.entries.len() == 1));
+            let tables: BTreeSet<_> = page
+                .entries
+                .iter()
+                .map(|(_, encoded)| Entry::from_trusted(encoded.clone(), &network()).unwrap().header().table)
+                .collect();
+            let keys: Vec<_> =
+                page.keys.iter().map(|spki| PublicKey::from_der(spki).unwrap().table_id()).collect();
+            assert_eq!(keys.len(), tables.len(), "every key once");
+            assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), tables);
+            found.extend(page.entries);
+            let before = filter
+                .cursor
+                .replace(page.next)
+                .map_or(0, |cursor| if cursor.store == store.id() { cursor.arrival } else { 0 });
+            if !page.more {
+                assert_eq!(page.next.arrival, seed, "behind everything looked at");
+                break;
+            }
+            assert!(page.next.arrival > before, "every page gets further");
+        }
+        assert_eq!(found, expected, "{ask:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_filter_alone_and_combined_finds_what_the_model_finds(
+        batches in population(),
+        dropped in vec(any::<prop::sample::Index>(), 0..6),
+        asks in vec(ask(), 40),
+        tight in any::<bool>(),
+        rows in 1usize..20,
+        sorted in 0u64..10,
+        lookups in 0usize..30,
+    ) {
+        let bounds = if tight {
+            Bounds { rows, bytes: 8000, lookups, sorted }
+        } else {
+            Bounds::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(check(batches, dropped, asks, bounds));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_continues_at_next_misses_nothing() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 10)).await.unwrap();
+    let mut filter = Filter { recipients: vec![recipient(2)], cursor: None, ..everything(&fixture.store) };
+    let page = fixture.store.get(filter.clone(), None, usize::MAX).await.unwrap();
+    assert!(page.entries.is_empty() && !page.more);
+    assert_eq!(page.next.arrival, 10);
+    let draft = Draft { seed: 99, recipients: vec![2, 5], ..Draft::default() };
+    fixture.store.commit(vec![draft.new_entry()]).await.unwrap();
+    filter.cursor = Some(page.next);
+    let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
+    assert_eq!(page.entries, [(11, draft.entry().encoded().clone())]);
+}
+
+#[tokio::test]
+async fn arrival_times_never_descend_when_the_clock_is_set_back() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.commit(series(0, 2)).await.unwrap();
+    fixture.clock.set(START - 500);
+    fixture.store.commit(series(2, 2)).await.unwrap();
+    fixture.clock.set(START + 10);
+    fixture.store.commit(series(4, 2)).await.unwrap();
+    for (seconds, expected) in [(5, vec![5, 6]), (10, vec![1, 2, 3, 4, 5, 6])] {
+        let filter = Filter { seconds_since: Some(seconds), cursor: None, ..everything(&fixture.store) };
+        let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
+        assert_eq!(page.entries.into_iter().map(|(arrival, _)| arrival).collect::<Vec<_>>(), expected);
+    }
+}

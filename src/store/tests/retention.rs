@@ -1,0 +1,142 @@
+//! What is dropped, in which order, and what stays known of it.
+
+use super::*;
+use crate::store::retention::STEP;
+
+const MIB: u64 = 1 << 20;
+
+async fn stored(store: &Store, drafts: &[Draft]) {
+    let outcomes = store.commit(drafts.iter().map(Draft::new_entry).collect()).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Committed::Stored { .. })), "{outcomes:?}");
+}
+
+async fn presence(store: &Store, drafts: &[Draft]) -> Vec<Presence> {
+    store.known(table(0), drafts.iter().map(|draft| draft.entry().id()).collect()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_expired_go_stay_known_for_a_week_and_are_then_forgotten() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let expiring = |seed, expires| Draft { seed, expires: Some(expires), ..Draft::default() };
+    let drafts = [expiring(1, START + 10), expiring(2, START + 11), Draft::default()];
+    stored(&fixture.store, &drafts).await;
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+    fixture.clock.set(START + 10);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept { expired: 1, ..Swept::default() });
+    use Presence::{Dropped, Stored, Unknown};
+    assert_eq!(presence(&fixture.store, &drafts).await, [Dropped, Stored, Stored]);
+    verified(&fixture.store).await;
+    fixture.clock.set(START + 10 + 7 * DAY);
+    let swept = fixture.store.sweep().await.unwrap();
+    assert_eq!(swept, Swept { expired: 1, forgotten: 1, ..Swept::default() });
+    assert_eq!(presence(&fixture.store, &drafts).await, [Unknown, Dropped, Stored]);
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn the_horizon_drops_whole_epochs_in_as_many_steps_as_it_takes() {
+    let horizon = 10 * DAY;
+    let fixture = Fixture::new(StoreOptions { horizon: Some(horizon), ..StoreOptions::default() });
+    let start = fixture.store.horizon_start();
+    assert_eq!(start, (START - horizon).div_ceil(DAY) * DAY);
+    let count = STEP as u64 + 500;
+    let old = (0..count).map(|seed| Draft { seed, created: start + DAY - 1, length: 16, ..Draft::default() });
+    let old: Vec<_> = old.collect();
+    let kept = [Draft { seed: 1, created: start + DAY, ..Draft::default() }];
+    stored(&fixture.store, &old).await;
+    stored(&fixture.store, &kept).await;
+    fixture.clock.set(start + horizon);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+    // One second later the next epoch is the first whole one within the horizon.
+    fixture.clock.set(start + horizon + 1);
+    assert_eq!(fixture.store.horizon_start(), start + DAY);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept { beyond_horizon: count, ..Swept::default() });
+    assert_eq!(arrivals(&fixture.store).await, [count + 1]);
+    assert_eq!(presence(&fixture.store, &old[..1]).await, [Presence::Unknown]);
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte() {
+    let limit = MIB / 4;
+    let limits = [(table(0), limit)].into();
+    let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
+    let other: Vec<_> = (0..300).map(|seed| Draft { seed, table: 1, ..Draft::default() }).collect();
+    stored(&fixture.store, &other).await;
+    let drafts: Vec<_> = (0..300)
+        .map(|seed| Draft { seed, length: 100 + (seed as usize * 37) % 900, ..Draft::default() })
+        .collect();
+    let mut outcomes = Vec::new();
+    for part in drafts.chunks(50) {
+        outcomes.extend(fixture.store.commit(part.iter().map(Draft::new_entry).collect()).await.unwrap());
+        verified(&fixture.store).await;
+    }
+    // The same by hand: after each request, the least go until the rest is a little under the limit.
+    let score = |draft: &Draft| {
+        let entry = draft.entry();
+        (u128::from(entry.effort()) << 16) / entry.encoded().len() as u128
+    };
+    let charge = |draft: &Draft| charge::of_entry(draft.entry().encoded().len(), 1);
+    let mut kept = BTreeSet::new();
+    for part in drafts.chunks(50) {
+        kept.extend(part.iter().map(|draft| (score(draft), draft.seed)));
+        let mut total: u64 = kept.iter().map(|(_, seed)| charge(&drafts[*seed as usize])).sum();
+        if total > limit {
+            while total > limit - limit / 128 {
+                let (_, seed) = kept.pop_first().unwrap();
+                total -= charge(&drafts[seed as usize]);
+            }
+        }
+    }
+    assert!(kept.len() > 50 && kept.len() < 250);
+    let presence = presence(&fixture.store, &drafts).await;
+    for (draft, presence) in drafts.iter().zip(&presence) {
+        let is_kept = kept.contains(&(score(draft), draft.seed));
+        assert_eq!(*presence, if is_kept { Presence::Stored } else { Presence::Dropped });
+    }
+    // Who was told that it is stored was stored; who was dropped in the same transaction was told so.
+    let told: Vec<_> = outcomes.iter().map(|outcome| matches!(outcome, Committed::Stored { .. })).collect();
+    assert!(told.iter().zip(&presence).all(|(told, presence)| *told || *presence == Presence::Dropped));
+    assert!(told.iter().any(|told| !told));
+    assert_eq!(fixture.store.tables().await.unwrap()[0].entries, 300);
+}
+
+#[tokio::test]
+async fn a_lowered_limit_is_enforced_by_the_sweep() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let drafts: Vec<_> = (0..1200).map(|seed| Draft { seed, length: 30_000, ..Draft::default() }).collect();
+    for part in drafts.chunks(200) {
+        stored(&fixture.store, part).await;
+    }
+    fixture.options.max_disk = Some(32 * MIB);
+    fixture.reopen().await;
+    let swept = fixture.store.sweep().await.unwrap();
+    assert!(
+        swept.evicted > 200 && swept == Swept { evicted: swept.evicted, ..Swept::default() },
+        "{swept:?}"
+    );
+    let report = verified(&fixture.store).await;
+    assert_eq!((report.entries, report.dropped), (1200 - swept.evicted, swept.evicted));
+    let charged = fixture.store.stats().await.unwrap().charged_bytes;
+    assert!(charged <= charge::budget(32 * MIB), "{charged}");
+    assert!(charged > charge::budget(32 * MIB) * 9 / 10, "{charged}: more than needed went");
+}
+
+#[tokio::test]
+async fn too_many_dropped_ids_are_forgotten_those_first_that_cost_nobody_anything() {
+    let fixture = Fixture::new(StoreOptions { max_dropped: 10, ..StoreOptions::default() });
+    let drafts: Vec<_> = (0..12).map(|seed| Draft { seed, ..Draft::default() }).collect();
+    stored(&fixture.store, &drafts).await;
+    for seed in 0..20 {
+        let id = EntryId::from_bytes([seed; 32]);
+        fixture.store.drop_for_good(table(0), id, DropReason::Refused).await.unwrap();
+    }
+    assert_eq!(fixture.store.stats().await.unwrap().dropped, 10);
+    for draft in &drafts {
+        fixture.store.drop_for_good(table(0), draft.entry().id(), DropReason::Retracted).await.unwrap();
+    }
+    assert_eq!(fixture.store.stats().await.unwrap().dropped, 10);
+    let refused = (0..20).map(|seed| EntryId::from_bytes([seed; 32])).collect();
+    assert_eq!(fixture.store.known(table(0), refused).await.unwrap(), [Presence::Unknown; 20]);
+    assert_eq!(verified(&fixture.store).await.dropped, 10);
+}

@@ -1,0 +1,274 @@
+//! Proves that the indexes are the data.
+//!
+//! Every entry must have its row in each index, every dropped id its two rows, and every bucket the count and
+//! digest of its ids; then an index with as many rows as that makes has no row that leads nowhere. The work is
+//! done in pages on snapshots of their own, so that it can run beside everything else. Only the comparison of
+//! sums needs a store that nothing changes meanwhile, and is left out otherwise.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use p2pdb_protocol::{id::EntryId, keys::PublicKey};
+use redb::{Error, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
+
+use super::{
+    Settings, StoreError,
+    batch::trusted,
+    charge,
+    file::StoreFile,
+    index::digest_of,
+    schema::{self, Bucket, EntryRow, Facts, Place, State, TableTotals, parse_table},
+};
+
+/// Rows of one snapshot.
+const PAGE: u64 = 1000;
+/// Problems that are spelled out; further ones are only counted.
+const SPELLED_OUT: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries whose bytes, id and index rows were checked.
+    pub entries: u64,
+    /// Ids kept as dropped.
+    pub dropped: u64,
+    /// Buckets whose count and digest were computed anew.
+    pub buckets: u64,
+    /// Whether the sums were compared, without which a row that leads nowhere goes unseen; not possible while
+    /// entries come and go.
+    pub sums_compared: bool,
+    /// Everything that contradicts something else.
+    pub problems: u64,
+    /// The first hundred of them in words.
+    pub spelled_out: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing contradicts anything.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.problems == 0
+    }
+
+    fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.problems += 1;
+            if self.spelled_out.len() < SPELLED_OUT {
+                self.spelled_out.push(problem());
+            }
+        }
+    }
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Rows done.
+    pub done: u64,
+    /// About how many there are.
+    pub of: u64,
+}
+
+/// What the data says that the counters and the lengths of the indexes must be.
+#[derive(Debug, Default)]
+struct Sums {
+    tables: BTreeMap<u32, TableTotals>,
+    recipients: u64,
+    expiring: u64,
+}
+
+struct Run<'r> {
+    file: &'r StoreFile,
+    settings: &'r Settings,
+    progress: &'r dyn Fn(VerifyProgress),
+    reached: VerifyProgress,
+    report: Report,
+    sums: Sums,
+}
+
+/// Checks everything, telling `progress` after each page.
+pub(super) fn run(
+    file: &StoreFile,
+    settings: &Settings,
+    progress: &dyn Fn(VerifyProgress),
+) -> Result<Report, StoreError> {
+    let (before, of) = file.read(|txn| {
+        let rows = txn.open_table(schema::TABLES)?.len()?
+            + txn.open_table(schema::ENTRIES)?.len()?
+            + txn.open_table(schema::DROPPED)?.len()?
+            + txn.open_table(schema::BUCKETS)?.len()?;
+        Ok((State::read(&txn.open_table(schema::STATE)?)?, rows))
+    })?;
+    let reached = VerifyProgress { done: 0, of };
+    let mut run = Run { file, settings, progress, reached, report: Report::default(), sums: Sums::default() };
+    run.pages(schema::TABLES, |run, _, table_no, row| {
+        let (table, spki) = parse_table(row)?;
+        let is_right = PublicKey::from_der(spki).is_ok_and(|key| key.table_id() == table);
+        run.report.check(is_right, || format!("table number {table_no}: its key is not that of {table}"));
+        Ok(())
+    })?;
+    run.pages(schema::ENTRIES, Run::entry)?;
+    run.pages(schema::DROPPED, |run, txn, (forget_at, table_no, id), ()| {
+        run.report.dropped += 1;
+        let place =
+            txn.open_table(schema::BY_ID)?.get((table_no, id))?.map(|row| Place::from_row(row.value()));
+        let is_dropped = matches!(place, Some(Ok(Place::Dropped { forget_at: at, .. })) if at == forget_at);
+        run.report.check(is_dropped, || {
+            format!("{} is not the dropped id it is noted as", EntryId::from_bytes(*id))
+        });
+        Ok(())
+    })?;
+    run.pages(schema::BUCKETS, |run, txn, key, row| {
+        run.report.buckets += 1;
+        let (count, digest) = digest_of(txn, &run.settings.network, key, 0)?;
+        let kept = Bucket::from_row(row);
+        let is_right = kept.count == count && (kept.digested != kept.changed || kept.digest == digest);
+        run.report
+            .check(is_right, || format!("bucket {} of table number {} is not that of its ids", key.1, key.0));
+        Ok(())
+    })?;
+    file.read_once(|txn| run.compare_sums(txn, &before))?;
+    Ok(run.report)
+}
+
+impl Run<'_> {
+    /// Hands every row of a table to `check`.
+    fn pages<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'_, K, V>,
+        check: impl Fn(&mut Self, &ReadTransaction, K::SelfType<'_>, V::SelfType<'_>) -> Result<(), Error>,
+    ) -> Result<(), StoreError> {
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let mut rows = 0;
+            self.file.read_once(|txn| {
+                let table = txn.open_table(table)?;
+                let start =
+                    last.as_deref().map_or(Bound::Unbounded, |last| Bound::Excluded(K::from_bytes(last)));
+                let mut reached = None;
+                for row in table.range::<K::SelfType<'_>>((start, Bound::Unbounded))?.take(PAGE as usize) {
+                    let (key, value) = row?;
+                    reached = Some(K::as_bytes(&key.value()).as_ref().to_vec());
+                    check(self, txn, key.value(), value.value())?;
+                    rows += 1;
+                }
+                last = reached;
+                Ok(())
+            })?;
+            self.reached.done += rows;
+            self.reached.of = self.reached.of.max(self.reached.done);
+            (self.progress)(self.reached);
+            if rows < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn entry(&mut self, txn: &ReadTransaction, arrival: u64, row: &[u8]) -> Result<(), Error> {
+        self.report.entries += 1;
+        let decoded = EntryRow::parse(row).and_then(|row| Ok((row, trusted(row.encoded, self.settings)?)));
+        let (row, entry) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.report.check(false, || format!("entry {arrival}: {error}"));
+                return Ok(());
+            }
+        };
+        let (table_no, header, network) = (row.table_no, entry.header(), &self.settings.network);
+        let (id, effort, length) = (entry.id(), row.effort, row.encoded.len());
+        let facts = Facts { table_no, arrival, id, effort, length, header };
+        let recipients: BTreeSet<_> = facts.recipient_keys().collect();
+        self.sums.recipients += recipients.len() as u64;
+        self.sums.expiring += u64::from(header.expires.is_some());
+        let totals = self.sums.tables.entry(table_no).or_default();
+        totals.entries += 1;
+        totals.bytes += length as u64;
+        totals.charge += facts.charge();
+        totals.newest = arrival;
+
+        let table = txn
+            .open_table(schema::TABLES)?
+            .get(table_no)?
+            .map(|row| parse_table(row.value()).map(|row| row.0));
+        let place = Place::Stored { arrival, created: header.created }.to_row();
+        let is_in_recipients = {
+            let index = txn.open_table(schema::BY_RECIPIENT)?;
+            recipients
+                .into_iter()
+                .map(|key| Ok(index.get(key)?.is_some()))
+                .collect::<Result<Vec<_>, Error>>()?
+        };
+        let expiries = txn.open_table(schema::BY_EXPIRY)?;
+        let is_in_expiries =
+            facts.expiry_key().map(|key| expiries.get(key)).transpose()?.is_none_or(|row| row.is_some());
+        let score = txn.open_table(schema::BY_SCORE)?.get(facts.score_key())?.map(|charge| charge.value());
+        let checks = [
+            ("its effort", effort == entry.effort() && row.created == header.created),
+            ("tables", matches!(table, Some(Ok(table)) if table == header.table)),
+            (
+                "by_id",
+                txn.open_table(schema::BY_ID)?
+                    .get((table_no, id.as_bytes()))?
+                    .is_some_and(|row| row.value() == place),
+            ),
+            ("by_table", txn.open_table(schema::BY_TABLE)?.get(facts.table_key())?.is_some()),
+            ("by_recipient", is_in_recipients.into_iter().all(|is_in| is_in)),
+            ("by_score", score == Some(facts.charge())),
+            ("by_epoch", txn.open_table(schema::BY_EPOCH)?.get(facts.epoch_key(network))?.is_some()),
+            ("by_expiry", is_in_expiries),
+            ("buckets", txn.open_table(schema::BUCKETS)?.get(facts.bucket(network))?.is_some()),
+        ];
+        for (name, holds) in checks {
+            self.report.check(holds, || format!("entry {arrival}, {id}: {name} does not say the same"));
+        }
+        Ok(())
+    }
+
+    fn compare_sums(&mut self, txn: &ReadTransaction, before: &State) -> Result<(), Error> {
+        let state = State::read(&txn.open_table(schema::STATE)?)?;
+        if state != *before {
+            return Ok(());
+        }
+        self.report.sums_compared = true;
+        let Self { report, sums, .. } = self;
+        let mut charged = report.dropped * charge::DROPPED;
+        let mut tables = BTreeMap::new();
+        for row in txn.open_table(schema::TABLE_TOTALS)?.iter()? {
+            let (table_no, row) = row?;
+            tables.insert(table_no.value(), TableTotals::from_row(row.value()));
+        }
+        for (table_no, kept) in &tables {
+            // The newest entry that ever was may be gone.
+            let found = sums.tables.get(table_no).copied().unwrap_or_default();
+            let is_right =
+                TableTotals { newest: found.newest, ..*kept } == found && kept.newest >= found.newest;
+            report.check(is_right, || {
+                format!("table number {table_no}: the totals are {kept:?}, expected {found:?}")
+            });
+            charged += found.charge;
+        }
+        let uncounted = sums.tables.keys().filter(|table_no| !tables.contains_key(table_no)).count();
+        let entries = report.entries;
+        for (name, got, expected) in [
+            ("tables without totals", uncounted as u64, 0),
+            ("bytes charged", state.charge, charged),
+            ("ids dropped", state.dropped, report.dropped),
+            (
+                "table numbers",
+                txn.open_table(schema::TABLE_NUMBERS)?.len()?,
+                txn.open_table(schema::TABLES)?.len()?,
+            ),
+            ("rows of by_id", txn.open_table(schema::BY_ID)?.len()?, entries + report.dropped),
+            ("rows of by_table", txn.open_table(schema::BY_TABLE)?.len()?, entries),
+            ("rows of by_recipient", txn.open_table(schema::BY_RECIPIENT)?.len()?, sums.recipients),
+            ("rows of by_score", txn.open_table(schema::BY_SCORE)?.len()?, entries),
+            ("rows of by_epoch", txn.open_table(schema::BY_EPOCH)?.len()?, entries),
+            ("rows of by_expiry", txn.open_table(schema::BY_EXPIRY)?.len()?, sums.expiring),
+        ] {
+            report.check(got == expected, || format!("{name}: {got}, expected {expected}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The behaviours of a node's or client's swarm, composed.
+
+use std::time::Duration;
+
+use libp2p::{
+    PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
+    identity::Keypair,
+    kad, memory_connection_limits, ping, relay,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
+};
+use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put};
+
+use crate::{
+    swarm::{Config, KadMode, ip_limits},
+    wire,
+};
+
+/// Heartbeats of connections; two failures in a row close one.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Concurrent streams of one operation on one connection, both ways.
+const MAX_STREAMS: usize = 64;
+/// Provider records that a node keeps for others.
+const MAX_PROVIDED_KEYS: usize = 65_536;
+
+/// Everything that can deny a connection stands first: a behaviour that denies one after the
+/// request-response behaviours have seen it leaves their requests unanswered.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    ip_limits: ip_limits::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) hello: request_response::Behaviour<wire::Codec<Hello>>,
+    pub(crate) index: request_response::Behaviour<wire::Codec<Index>>,
+    pub(crate) get: request_response::Behaviour<wire::Codec<Get>>,
+    pub(crate) put: request_response::Behaviour<wire::Codec<Put>>,
+    relay_client: Toggle<relay::client::Behaviour>,
+    relay_server: Toggle<relay::Behaviour>,
+    dcutr: Toggle<dcutr::Behaviour>,
+    autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    upnp: Toggle<upnp::tokio::Behaviour>,
+}
+
+impl Behaviour {
+    pub(crate) fn new(
+        key: &Keypair,
+        relay_client: relay::client::Behaviour,
+        config: &Config,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let local = PeerId::from(key.public());
+        let limits = &config.limits;
+        let connections = connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(limits.pending_incoming))
+            .with_max_pending_outgoing(Some(limits.pending_outgoing))
+            .with_max_established_incoming(Some(limits.established_incoming))
+            .with_max_established_outgoing(Some(limits.established_outgoing))
+            .with_max_established(Some(limits.established))
+            .with_max_established_per_peer(Some(limits.established_per_peer));
+        let identify = identify::Config::new(wire::identify_protocol_version(&config.network), key.public())
+            .with_agent_version(config.agent.clone())
+            // Addresses behind which nobody can reach us are nobody's business.
+            .with_hide_listen_addrs(config.hide_listen_addresses);
+        let budget = wire::Budget::new(limits.request_bytes);
+        let nat = &config.nat;
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(connections),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(limits.memory_bytes),
+            blocked: allow_block_list::Behaviour::default(),
+            ip_limits: ip_limits::Behaviour::new(limits.per_ip),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            kad: kademlia(local, config),
+            gossip: gossip()?,
+            hello: exchange(config, &budget, Duration::from_secs(15)),
+            index: exchange(config, &budget, Duration::from_secs(30)),
+            get: exchange(config, &budget, Duration::from_secs(30)),
+            put: exchange(config, &budget, Duration::from_secs(30)),
+            relay_client: nat.relay_client.then_some(relay_client).into(),
+            relay_server: nat
+                .relay_server
+                .then(|| relay::Behaviour::new(local, relay::Config::default()))
+                .into(),
+            dcutr: (nat.dcutr && nat.relay_client).then(|| dcutr::Behaviour::new(local)).into(),
+            autonat_client: nat.autonat.then(autonat::v2::client::Behaviour::default).into(),
+            autonat_server: (nat.autonat && !config.listen.is_empty())
+                .then(autonat::v2::server::Behaviour::default)
+                .into(),
+            upnp: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
+        })
+    }
+}
+
+fn exchange<O: Operation>(
+    config: &Config,
+    budget: &wire::Budget,
+    timeout: Duration,
+) -> request_response::Behaviour<wire::Codec<O>> {
+    // A client that listens nowhere only asks.
+    let support = if config.serve { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
+    request_response::Behaviour::with_codec(
+        wire::Codec::new(budget.clone(), config.read_timeout),
+        [(wire::protocol_name::<O>(&config.network), support)],
+        request_response::Config::default()
+            .with_request_timeout(timeout)
+            .with_max_concurrent_streams(MAX_STREAMS),
+    )
+}
+
+fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::MemoryStore> {
+    let store = kad::store::MemoryStore::with_config(
+        local,
+        kad::store::MemoryStoreConfig {
+            // Only provider records are used: nobody's values are kept.
+            max_records: 0,
+            max_provided_keys: MAX_PROVIDED_KEYS,
+            ..Default::default()
+        },
+    );
+    let name: StreamProtocol = wire::kad_protocol_name(&config.network);
+    let mut kad_config = kad::Config::new(name);
+    kad_config
+        // Peers enter the table once identify has shown that they are of this network.
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .disjoint_query_paths(true)
+        .set_record_filtering(kad::StoreInserts::Unfiltered)
+        .set_query_timeout(Duration::from_secs(30));
+    let mut kad = kad::Behaviour::with_config(local, store, kad_config);
+    kad.set_mode(match config.kad_mode {
+        KadMode::Auto => None,
+        KadMode::Client => Some(kad::Mode::Client),
+        KadMode::Server => Some(kad::Mode::Server),
+    });
+    kad
+}
+
+fn gossip() -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
+    let config = gossipsub::ConfigBuilder::default()
+        .max_transmit_size(announce::MAX_BYTES + 512)
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
+        // An announce is passed on only after its entries were fetched and verified.
+        .validate_messages()
+        .message_id_fn(|message| {
+            gossipsub::MessageId::new(&announce::message_id(message.topic.as_str(), &message.data))
+        })
+        // Sending to all known peers at once would show who an entry comes from.
+        .flood_publish(false)
+        .gossip_lazy(2)
+        .history_gossip(1)
+        .build()?;
+    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config)?;
+    let scores = gossipsub::PeerScoreParams {
+        app_specific_weight: 1.0,
+        // Many honest peers behind one address are common (one machine, one household, Tor): the connection
+        // limits per address are the brake.
+        ip_colocation_factor_weight: 0.0,
+        // An idle or slow peer is not a bad one; the default of 0 drops it from the mesh.
+        slow_peer_threshold: 10.0,
+        ..Default::default()
+    };
+    let thresholds = gossipsub::PeerScoreThresholds {
+        gossip_threshold: -10.0,
+        publish_threshold: -20.0,
+        graylist_threshold: -40.0,
+        ..Default::default()
+    };
+    gossip.with_peer_score(scores, thresholds)?;
+    Ok(gossip)
+}

@@ -1,0 +1,436 @@
+//! The one task that owns the swarm. It never waits for anything but the swarm and its commands.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::ConnectedPoint,
+    gossipsub, identify,
+    kad::{self, QueryId},
+    swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
+};
+use p2pdb_protocol::{
+    codec::{bounded::List, lenient},
+    id::{EntryId, TableId},
+    limits,
+    message::{Reply, announce, hello::Hello},
+    network::Network,
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::monotonic,
+    swarm::{
+        Announced, Conduct, Event, PeerStatus, SwarmStatus, address,
+        behaviour::{Behaviour, BehaviourEvent},
+        exchange::{AllWaiting, Exchange, Outlets},
+        handle,
+        ip_limits::Origin,
+        score::{Scores, Verdict},
+    },
+    wire::{self, Received},
+};
+
+/// Something that the event loop does for somebody else.
+pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
+
+/// How often bans are looked through.
+const PARDON_INTERVAL: Duration = Duration::from_secs(15);
+/// On shutdown connections have this long to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// Providers of one table that are wanted of the DHT.
+const MAX_PROVIDERS: usize = 64;
+
+#[derive(Debug)]
+struct Peer {
+    address: Multiaddr,
+    inbound: bool,
+    connections: HashSet<ConnectionId>,
+    agent: String,
+    identified: bool,
+    serves: bool,
+}
+
+type Dialer = oneshot::Sender<Option<PeerId>>;
+
+pub(super) struct EventLoop {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) own_commands: mpsc::Sender<Command>,
+    pub(super) outlets: Outlets,
+    pub(super) waiting: AllWaiting,
+    network: Network,
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<Event>,
+    peers: HashMap<PeerId, Peer>,
+    scores: Scores,
+    topics: HashMap<gossipsub::TopicHash, TableId>,
+    dialing: HashMap<ConnectionId, Dialer>,
+    finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
+}
+
+impl EventLoop {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        network: Network,
+            commands: mpsc::Receiver<Command>,
+        own_commands: mpsc::Sender<Command>,
+        events: broadcast::Sender<Event>,
+        outlets: Outlets,
+    ) -> Self {
+        Self {
+            swarm,
+            own_commands,
+            outlets,
+            waiting: AllWaiting::default(),
+            network,
+            commands,
+            events,
+            peers: HashMap::new(),
+            scores: Scores::new(),
+            topics: HashMap::new(),
+            dialing: HashMap::new(),
+            finding: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut pardon = tokio::time::interval(PARDON_INTERVAL);
+        loop {
+            // Own commands come first: answers must not wait behind a flood of events.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(command) = self.commands.recv() => command(&mut self),
+                _ = pardon.tick() => self.pardon(),
+                event = self.swarm.select_next_some() => self.on_event(event),
+            }
+        }
+        self.close().await;
+    }
+
+    async fn close(mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            command(&mut self);
+        }
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                let _ = self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_DEADLINE, closed).await.is_err() {
+            tracing::debug!("connections were still open when the swarm stopped");
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::info!(%address, "listening");
+                self.emit(Event::Listening { address });
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.connections.remove(&connection_id);
+                }
+                if num_established == 0 {
+                    self.peers.remove(&peer_id);
+                    self.emit(Event::Lost { peer: peer_id });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                tracing::debug!(peer = ?peer_id, %error, "dial failed");
+                if let Some(dialer) = self.dialing.remove(&connection_id) {
+                    let _ = dialer.send(None);
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "incoming connection failed");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                tracing::warn!(?addresses, %error, "listener closed");
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                tracing::info!(%address, "reachable from outside");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Hello(event) => self.on_exchange::<Hello>(event),
+            BehaviourEvent::Index(event) => self.on_exchange::<p2pdb_protocol::message::index::Index>(event),
+            BehaviourEvent::Get(event) => self.on_exchange::<p2pdb_protocol::message::get::Get>(event),
+            BehaviourEvent::Put(event) => self.on_exchange::<p2pdb_protocol::message::put::Put>(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, info);
+            }
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+                self.on_query(id, result, step.last);
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.on_gossip(propagation_source, message_id, &message);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let known = self.peers.entry(peer).or_insert_with(|| Peer {
+            address: endpoint.get_remote_address().clone(),
+            inbound: endpoint.is_listener(),
+            connections: HashSet::new(),
+            agent: String::new(),
+            identified: false,
+            serves: false,
+        });
+        known.connections.insert(connection);
+        if let Some(dialer) = self.dialing.remove(&connection) {
+            let _ = dialer.send(Some(peer));
+        }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+        let serves = info.protocols.contains(&wire::protocol_name::<Hello>(&self.network));
+        let in_dht = info.protocols.contains(&wire::kad_protocol_name(&self.network));
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
+        let first = !std::mem::replace(&mut known.identified, true);
+        known.serves |= serves;
+        let seen_at = known.address.clone();
+        if in_dht {
+                let told = info.listen_addrs.into_iter();
+            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
+            for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
+        }
+        if first {
+            let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);
+            if same_network {
+                self.emit(Event::Met { peer, serves });
+            } else {
+                tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
+            }
+        }
+    }
+
+    fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
+        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
+            result
+            && let Some((found, _)) = self.finding.get_mut(&id)
+        {
+            let room = MAX_PROVIDERS.saturating_sub(found.len());
+            found.extend(providers.into_iter().take(room));
+        }
+        if last && let Some((found, answer)) = self.finding.remove(&id) {
+            let _ = answer.send(found.into_iter().collect());
+        }
+    }
+
+    fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
+        let Some(table) = self.topics.get(&message.topic).copied() else {
+            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
+        };
+        let Ok(ids) = announce::decode(&message.data) else {
+            self.report(source, Conduct::Misbehaviour);
+            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Reject);
+        };
+        let announced = Announced { source, table, ids, message_id };
+        if let Err(error) = self.outlets.announced.try_send(announced) {
+            let Announced { message_id, .. } = error.into_inner();
+            self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    pub(super) fn origin(&self, peer: &PeerId) -> Option<Origin> {
+        Origin::of_multiaddr(&self.peers.get(peer)?.address)
+    }
+
+    pub(super) fn send_request<O: Exchange>(
+        &mut self,
+        peer: PeerId,
+        request: O::Request,
+        answer: oneshot::Sender<Result<Reply<O::Response>, libp2p::request_response::OutboundFailure>>,
+    ) {
+        let id = O::behaviour(self.swarm.behaviour_mut()).send_request(&peer, Received::outbound(request));
+        O::waiting(&mut self.waiting).insert(id, answer);
+    }
+
+    pub(super) fn dial(&mut self, options: DialOpts, answer: Dialer) {
+        let peer = options.get_peer_id();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dialing.insert(connection, answer);
+            }
+            // Connected already is as good as connected.
+            Err(DialError::DialPeerConditionFalse(_)) => {
+                let _ = answer.send(peer.filter(|peer| self.swarm.is_connected(peer)));
+            }
+            Err(error) => {
+                tracing::debug!(?peer, %error, "dial failed");
+                let _ = answer.send(None);
+            }
+        }
+    }
+
+    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, teller: &PeerId) {
+        let Some(seen_at) = self.peers.get(teller).map(|teller| teller.address.clone()) else { return };
+        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at));
+        for address in reachable.take(limits::MAX_RECORD_ADDRESSES) {
+            self.swarm.add_peer_address(peer, address);
+        }
+    }
+
+    pub(super) fn introduced(&mut self, peer: PeerId) {
+        // Its answer shows that it serves, even if identify has not said so yet.
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.serves = true;
+            self.emit(Event::Introduced { peer });
+        }
+    }
+
+    pub(super) fn report(&mut self, peer: PeerId, conduct: Conduct) {
+        match self.scores.report(peer, conduct, monotonic()) {
+            Verdict::Score(score) => {
+                self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
+            }
+            Verdict::Ban(until) => {
+                tracing::warn!(%peer, "banned for its conduct");
+                self.block(peer, until);
+            }
+        }
+    }
+
+    pub(super) fn ban(&mut self, peer: PeerId, until: Instant) {
+        self.scores.ban(peer, until, monotonic());
+        self.block(peer, until);
+    }
+
+    fn block(&mut self, peer: PeerId, until: Instant) {
+        tracing::debug!(%peer, seconds = until.saturating_duration_since(monotonic()).as_secs(), "blocked");
+        self.swarm.behaviour_mut().blocked.block_peer(peer);
+        self.swarm.behaviour_mut().kad.remove_peer(&peer);
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn pardon(&mut self) {
+        for peer in self.scores.pardoned(monotonic()) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, table: TableId) {
+        let topic = handle::topic(&self.network, &table);
+        match self.swarm.behaviour_mut().gossip.subscribe(&topic) {
+            Ok(_) => {
+                self.topics.insert(topic.hash(), table);
+            }
+            Err(error) => tracing::warn!(%table, %error, "cannot subscribe to announces"),
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, table: TableId) {
+        let topic = handle::topic(&self.network, &table);
+        self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
+        self.topics.remove(&topic.hash());
+    }
+
+    pub(super) fn announce(&mut self, table: TableId, ids: Vec<EntryId>) -> bool {
+        let topic = handle::topic(&self.network, &table);
+        let Ok(data) = List::try_from(ids)
+            .map_err(|_| ())
+            .and_then(|ids: announce::Announce| lenient::to_vec(&ids).map_err(|_| ()))
+        else {
+            return false;
+        };
+        match self.swarm.behaviour_mut().gossip.publish(topic, data) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(%table, %error, "nobody heard an announce");
+                false
+            }
+        }
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        message_id: &gossipsub::MessageId,
+        source: &PeerId,
+        acceptance: gossipsub::MessageAcceptance,
+    ) {
+        self.swarm.behaviour_mut().gossip.report_message_validation_result(message_id, source, acceptance);
+    }
+
+    pub(super) fn provide(&mut self, key: kad::RecordKey) {
+        if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key) {
+            tracing::warn!(%error, "cannot provide a table in the DHT");
+        }
+    }
+
+    pub(super) fn stop_providing(&mut self, key: kad::RecordKey) {
+        self.swarm.behaviour_mut().kad.stop_providing(&key);
+    }
+
+    pub(super) fn find_providers(&mut self, key: kad::RecordKey, answer: oneshot::Sender<Vec<PeerId>>) {
+        let id = self.swarm.behaviour_mut().kad.get_providers(key);
+        self.finding.insert(id, (HashSet::new(), answer));
+    }
+
+    pub(super) fn refresh_dht(&mut self) {
+        // It fails as long as no peer is known, and then there is nothing to refresh.
+        let _ = self.swarm.behaviour_mut().kad.bootstrap();
+    }
+
+    pub(super) fn serving_peers(&self) -> Vec<PeerId> {
+        self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
+        let confirmed: Vec<_> = self.swarm.external_addresses().cloned().collect();
+        if confirmed.is_empty() { self.swarm.listeners().cloned().collect() } else { confirmed }
+    }
+
+    pub(super) fn status(&mut self) -> SwarmStatus {
+        let now = monotonic();
+        let peers = self.peers.iter().map(|(id, peer)| PeerStatus {
+            peer: id.to_string(),
+            address: peer.address.to_string(),
+            inbound: peer.inbound,
+            agent: peer.agent.clone(),
+            serves: peer.serves,
+            score: self.scores.score(id, now),
+        });
+        let mut status = SwarmStatus {
+            listening: self.swarm.listeners().map(ToString::to_string).collect(),
+            external: self.swarm.external_addresses().map(ToString::to_string).collect(),
+            peers: peers.collect(),
+            dht_peers: 0,
+            banned: 0,
+        };
+        let behaviour = self.swarm.behaviour_mut();
+        status.dht_peers = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        status.banned = behaviour.blocked.blocked_peers().len();
+        status
+    }
+}

@@ -1,0 +1,191 @@
+//! The request-response side of the event loop, the same for every operation.
+
+use std::collections::HashMap;
+
+use libp2p::{
+    PeerId,
+    request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
+};
+use p2pdb_protocol::message::{Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    swarm::{
+        Announced, Conduct,
+        behaviour::Behaviour,
+        event_loop::{Command, EventLoop},
+        ip_limits::Origin,
+    },
+    wire::{self, Received, Rejected},
+};
+
+/// When a peer that found us busy should come back, in milliseconds.
+const RETRY_AFTER_MS: u64 = 2_000;
+
+/// A request of a peer.
+#[derive(Debug)]
+pub struct Incoming<O: Operation> {
+    /// Who asks.
+    pub peer: PeerId,
+    /// Where the peer is, if it is known by its IP address.
+    pub origin: Option<Origin>,
+    /// What it asks.
+    pub request: Received<O::Request>,
+    /// Where the answer goes.
+    pub responder: Responder<O>,
+}
+
+impl<O: Operation> Incoming<O> {
+    /// Takes the request out; its bytes stay charged to the budget until `self` is dropped.
+    pub fn take_request(&mut self) -> Option<O::Request> {
+        std::mem::replace(&mut self.request.request, Err(Rejected::Malformed)).ok()
+    }
+}
+
+/// Answers one request. Dropped without an answer, the peer sees its stream close.
+#[derive(Debug)]
+pub struct Responder<O: Operation> {
+    channel: ResponseChannel<Reply<O::Response>>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl<O: Exchange> Responder<O> {
+    /// Sends the reply.
+    pub async fn send(self, reply: Reply<O::Response>) {
+        let channel = self.channel;
+        let respond: Command = Box::new(move |event_loop| {
+            // The peer may have gone; then nobody misses the reply.
+            let _ = O::behaviour(event_loop.swarm.behaviour_mut()).send_response(channel, reply);
+        });
+        let _ = self.commands.send(respond).await;
+    }
+}
+
+/// Where requests and announces of peers go.
+pub(super) struct Outlets {
+    pub(super) hello: mpsc::Sender<Incoming<Hello>>,
+    pub(super) index: mpsc::Sender<Incoming<Index>>,
+    pub(super) get: mpsc::Sender<Incoming<Get>>,
+    pub(super) put: mpsc::Sender<Incoming<Put>>,
+    pub(super) announced: mpsc::Sender<Announced>,
+}
+
+/// Requests that wait for a response.
+pub(super) type Waiting<O> =
+    HashMap<OutboundRequestId, oneshot::Sender<Result<Reply<<O as Operation>::Response>, OutboundFailure>>>;
+
+#[derive(Default)]
+pub(super) struct AllWaiting {
+    hello: Waiting<Hello>,
+    index: Waiting<Index>,
+    get: Waiting<Get>,
+    put: Waiting<Put>,
+}
+
+/// Where the parts of an operation stand in the event loop.
+pub trait Exchange: Operation {
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<wire::Codec<Self>>;
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn waiting(all: &mut AllWaiting) -> &mut Waiting<Self>;
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn outlet(outlets: &Outlets) -> &mpsc::Sender<Incoming<Self>>;
+}
+
+macro_rules! exchange {
+    ($operation:ident, $field:ident) => {
+        #[allow(private_interfaces)]
+        impl Exchange for $operation {
+            fn behaviour(behaviour: &mut Behaviour) -> &mut request_response::Behaviour<wire::Codec<Self>> {
+                &mut behaviour.$field
+            }
+
+            fn waiting(all: &mut AllWaiting) -> &mut Waiting<Self> {
+                &mut all.$field
+            }
+
+            fn outlet(outlets: &Outlets) -> &mpsc::Sender<Incoming<Self>> {
+                &outlets.$field
+            }
+        }
+    };
+}
+
+exchange!(Hello, hello);
+exchange!(Index, index);
+exchange!(Get, get);
+exchange!(Put, put);
+
+type ExchangeEvent<O> =
+    request_response::Event<Received<<O as Operation>::Request>, Reply<<O as Operation>::Response>>;
+
+impl EventLoop {
+    pub(super) fn on_exchange<O: Exchange>(&mut self, event: ExchangeEvent<O>) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                Message::Request { request, channel, .. } => self.on_request::<O>(peer, request, channel),
+                Message::Response { request_id, response } => {
+                    if let Some(waiting) = O::waiting(&mut self.waiting).remove(&request_id) {
+                        let _ = waiting.send(Ok(response));
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
+                tracing::debug!(%peer, operation = O::NAME, %error, "request failed");
+                match &error {
+                    OutboundFailure::Timeout => self.report(peer, Conduct::Timeout),
+                    OutboundFailure::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                        self.report(peer, Conduct::Misbehaviour);
+                    }
+                    _ => {}
+                }
+                if let Some(waiting) = O::waiting(&mut self.waiting).remove(&request_id) {
+                    let _ = waiting.send(Err(error));
+                }
+            }
+            request_response::Event::InboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, operation = O::NAME, %error, "a peer's request failed");
+                if let InboundFailure::Io(e) = &error {
+                    match e.kind() {
+                        std::io::ErrorKind::InvalidData => self.report(peer, Conduct::Misbehaviour),
+                        std::io::ErrorKind::TimedOut => self.report(peer, Conduct::Timeout),
+                        _ => {}
+                    }
+                }
+            }
+            request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request<O: Exchange>(
+        &mut self,
+        peer: PeerId,
+        request: Received<O::Request>,
+        channel: ResponseChannel<Reply<O::Response>>,
+    ) {
+        let refusal = match request.request {
+            Err(Rejected::Malformed) => {
+                self.report(peer, Conduct::Misbehaviour);
+                Reply::refused(Status::BadRequest)
+            }
+            Err(Rejected::Overloaded) => Reply::retry(Status::Busy, RETRY_AFTER_MS),
+            Ok(_) => {
+                let responder = Responder { channel, commands: self.own_commands.clone() };
+                let incoming = Incoming { peer, origin: self.origin(&peer), request, responder };
+                match O::outlet(&self.outlets).try_send(incoming) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        let channel = error.into_inner().responder.channel;
+                        let reply = Reply::retry(Status::Busy, RETRY_AFTER_MS);
+                        let _ = O::behaviour(self.swarm.behaviour_mut()).send_response(channel, reply);
+                        return;
+                    }
+                }
+            }
+        };
+        let _ = O::behaviour(self.swarm.behaviour_mut()).send_response(channel, refusal);
+    }
+}

@@ -1,0 +1,380 @@
+//! How the rest of the program talks to the swarm.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId, gossipsub,
+    request_response::OutboundFailure,
+    swarm::dial_opts::{DialOpts, PeerCondition},
+};
+use lru::LruCache;
+use p2pdb_protocol::{
+    id::{EntryId, TableId},
+    message::{Reply, Status, announce},
+    network::Network,
+};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use crate::{
+    clock::monotonic,
+    swarm::{
+        Conduct, Event,
+        event_loop::{Command, EventLoop},
+        exchange::Exchange,
+    },
+};
+
+/// Requests under way in all.
+const MAX_REQUESTS: usize = 64;
+/// Requests under way per peer and operation.
+const MAX_REQUESTS_PER_PEER: usize = 4;
+/// Peers whose requests are counted.
+const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// A request is given up after this time, whatever the swarm says of it.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+/// A dial is given up after this time.
+const DIAL_DEADLINE: Duration = Duration::from_secs(25);
+/// A query of the DHT is given up after this time.
+const QUERY_DEADLINE: Duration = Duration::from_secs(40);
+
+/// Why a request has no response.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No address of the peer answers.
+    #[error("the peer cannot be reached")]
+    Unreachable,
+    /// The peer did not answer in time.
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// The connection broke.
+    #[error("the connection closed before the peer answered")]
+    Closed,
+    /// The peer is of another network, or too old or new.
+    #[error("the peer does not speak {0} on this network: is it of another network?")]
+    Unsupported(String),
+    /// What came was no response.
+    #[error("the peer's response does not make sense: {0}")]
+    Invalid(String),
+    /// The peer says no.
+    #[error("the peer refuses: {status}")]
+    Refused {
+        /// Its reason.
+        status: Status,
+        /// When it may be asked again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// This end is shutting down.
+    #[error("the swarm has been shut down")]
+    ShutDown,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerStatus {
+    /// Its id.
+    pub peer: String,
+    /// Where it is seen.
+    pub address: String,
+    /// Whether it dialed us.
+    pub inbound: bool,
+    /// What software it says it runs; empty until it said so.
+    pub agent: String,
+    /// Whether it serves the operations of this network.
+    pub serves: bool,
+    /// Its conduct: 0 is neutral, -50 a ban.
+    pub score: f64,
+}
+
+/// The swarm at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct SwarmStatus {
+    /// Addresses listened on.
+    pub listening: Vec<String>,
+    /// Addresses confirmed from outside.
+    pub external: Vec<String>,
+    /// Connected peers.
+    pub peers: Vec<PeerStatus>,
+    /// Peers in the DHT's routing table.
+    pub dht_peers: usize,
+    /// Banned peers.
+    pub banned: usize,
+}
+
+type PerPeer = LruCache<(PeerId, &'static str), Arc<Semaphore>>;
+
+/// Talks to the task that owns the swarm. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    local_peer: PeerId,
+    network: Arc<Network>,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<Event>,
+    all_requests: Arc<Semaphore>,
+    per_peer: Arc<Mutex<PerPeer>>,
+}
+
+impl Handle {
+    pub(super) fn new(
+        local_peer: PeerId,
+        network: Network,
+        commands: mpsc::Sender<Command>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        Self {
+            local_peer,
+            network: Arc::new(network),
+            commands,
+            events,
+            all_requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            per_peer: Arc::new(Mutex::new(LruCache::new(MAX_COUNTED_PEERS))),
+        }
+    }
+
+    /// This end's own peer id.
+    #[must_use]
+    pub const fn local_peer(&self) -> PeerId {
+        self.local_peer
+    }
+
+    /// The network this swarm belongs to.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Asks a peer, dialing it if its addresses are known, and waits for the response.
+    ///
+    /// # Errors
+    /// If there is no response, or the peer refuses.
+    pub async fn request<O: Exchange>(
+        &self,
+        peer: PeerId,
+        request: O::Request,
+    ) -> Result<O::Response, RequestError> {
+        let slot = self.slot(peer, O::NAME);
+        let exchange = async {
+            let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
+            let _one_of_peer = slot.acquire().await.map_err(|_| RequestError::ShutDown)?;
+            self.ask(move |event_loop: &mut EventLoop, answer| {
+                event_loop.send_request::<O>(peer, request, answer);
+            })
+            .await
+        };
+        let reply = match tokio::time::timeout(REQUEST_DEADLINE, exchange).await {
+            Err(_) => return Err(RequestError::Timeout),
+            Ok(reply) => reply?.map_err(|failure| request_error::<O>(failure))?,
+        };
+        match reply {
+            Reply::Ok(response) => Ok(response),
+            Reply::Refused { status, retry_after_ms } => {
+                Err(RequestError::Refused { status, retry_after: retry_after_ms.map(Duration::from_millis) })
+            }
+        }
+    }
+
+    /// Connects to a peer at one of these addresses, or at those known of it. An address may stand for its
+    /// own peer (`/p2p/...` at its end).
+    ///
+    /// # Errors
+    /// If no address answers.
+    pub async fn connect(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<PeerId, RequestError> {
+        let options = match peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .addresses(addresses)
+                .extend_addresses_through_behaviour()
+                .condition(PeerCondition::Disconnected)
+                .build(),
+            None => match addresses.into_iter().next() {
+                Some(address) => DialOpts::from(address),
+                None => return Err(RequestError::Unreachable),
+            },
+        };
+        let dial = self.ask(move |event_loop, answer| event_loop.dial(options, answer));
+        match tokio::time::timeout(DIAL_DEADLINE, dial).await {
+            Err(_) => Err(RequestError::Timeout),
+            Ok(dialed) => dialed?.ok_or(RequestError::Unreachable),
+        }
+    }
+
+    /// Makes addresses of a peer known that `teller`, who is connected, told us of, as far as they can lead
+    /// somewhere from where the teller is.
+    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>, teller: PeerId) {
+        self.tell(move |event_loop| event_loop.add_addresses(peer, addresses, &teller)).await;
+    }
+
+    /// Tells the listeners that a node has introduced itself.
+    pub async fn introduced(&self, peer: PeerId) {
+        self.tell(move |event_loop| event_loop.introduced(peer)).await;
+    }
+
+    /// Closes the connections with a peer.
+    pub async fn disconnect(&self, peer: PeerId) {
+        self.tell(move |event_loop| {
+            let _ = event_loop.swarm.disconnect_peer_id(peer);
+        })
+        .await;
+    }
+
+    /// Keeps a peer away for so long.
+    pub async fn ban(&self, peer: PeerId, length: Duration) {
+        self.tell(move |event_loop| event_loop.ban(peer, monotonic() + length)).await;
+    }
+
+    /// Notes what a peer did.
+    pub async fn report(&self, peer: PeerId, conduct: Conduct) {
+        self.tell(move |event_loop| event_loop.report(peer, conduct)).await;
+    }
+
+    /// Takes part in the gossip about a table.
+    pub async fn subscribe(&self, table: TableId) {
+        self.tell(move |event_loop| event_loop.subscribe(table)).await;
+    }
+
+    /// Leaves the gossip about a table.
+    pub async fn unsubscribe(&self, table: TableId) {
+        self.tell(move |event_loop| event_loop.unsubscribe(table)).await;
+    }
+
+    /// Announces entries of a table; at most [`p2pdb_protocol::limits::MAX_ANNOUNCE_IDS`]. Says whether any peer
+    /// listens.
+    pub async fn announce(&self, table: TableId, ids: Vec<EntryId>) -> bool {
+        self.ask(move |event_loop, answer| {
+            let _ = answer.send(event_loop.announce(table, ids));
+        })
+        .await
+        .unwrap_or(false)
+    }
+
+    /// Says what becomes of a held announce.
+    pub async fn judge(
+        &self,
+        message_id: gossipsub::MessageId,
+        source: PeerId,
+        acceptance: gossipsub::MessageAcceptance,
+    ) {
+        self.tell(move |event_loop| event_loop.judge(&message_id, &source, acceptance)).await;
+    }
+
+    /// Tells the DHT that this node mirrors a table.
+    pub async fn provide(&self, table: TableId) {
+        self.tell(move |event_loop| event_loop.provide(provider_key(&table))).await;
+    }
+
+    /// Tells the DHT that this node mirrors a table no longer.
+    pub async fn stop_providing(&self, table: TableId) {
+        self.tell(move |event_loop| event_loop.stop_providing(provider_key(&table))).await;
+    }
+
+    /// Asks the DHT which nodes mirror a table.
+    ///
+    /// # Errors
+    /// If the swarm is shut down.
+    pub async fn mirrors(&self, table: TableId) -> Result<Vec<PeerId>, RequestError> {
+        let query =
+            self.ask(move |event_loop, answer| event_loop.find_providers(provider_key(&table), answer));
+        match tokio::time::timeout(QUERY_DEADLINE, query).await {
+            Err(_) => Ok(Vec::new()),
+            Ok(found) => found,
+        }
+    }
+
+    /// Refreshes the DHT's routing table.
+    pub async fn refresh_dht(&self) {
+        self.tell(EventLoop::refresh_dht).await;
+    }
+
+    /// The swarm at a glance.
+    ///
+    /// # Errors
+    /// If the swarm is shut down.
+    pub async fn status(&self) -> Result<SwarmStatus, RequestError> {
+        self.ask(|event_loop, answer| {
+            let _ = answer.send(event_loop.status());
+        })
+        .await
+    }
+
+    /// Connected peers that serve the operations of this network.
+    ///
+    /// # Errors
+    /// If the swarm is shut down.
+    pub async fn serving_peers(&self) -> Result<Vec<PeerId>, RequestError> {
+        self.ask(|event_loop, answer| {
+            let _ = answer.send(event_loop.serving_peers());
+        })
+        .await
+    }
+
+    /// Addresses under which others may reach this node, without peer id: those confirmed, or else those listened on.
+    ///
+    /// # Errors
+    /// If the swarm is shut down.
+    pub async fn own_addresses(&self) -> Result<Vec<Multiaddr>, RequestError> {
+        self.ask(|event_loop, answer| {
+            let _ = answer.send(event_loop.own_addresses());
+        })
+        .await
+    }
+
+    async fn tell(&self, command: impl FnOnce(&mut EventLoop) + Send + 'static) {
+        // After shutdown there is nobody left to tell.
+        let _ = self.commands.send(Box::new(command)).await;
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut EventLoop, oneshot::Sender<T>) + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        let command: Command = Box::new(move |event_loop| command(event_loop, answer));
+        self.commands.send(command).await.map_err(|_| RequestError::ShutDown)?;
+        answered.await.map_err(|_| RequestError::ShutDown)
+    }
+
+    fn slot(&self, peer: PeerId, operation: &'static str) -> Arc<Semaphore> {
+        let mut slots = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get_or_insert((peer, operation), || Arc::new(Semaphore::new(MAX_REQUESTS_PER_PEER)));
+        Arc::clone(slot)
+    }
+}
+
+fn request_error<O: Exchange>(failure: OutboundFailure) -> RequestError {
+    match failure {
+        OutboundFailure::DialFailure => RequestError::Unreachable,
+        OutboundFailure::Timeout => RequestError::Timeout,
+        OutboundFailure::ConnectionClosed => RequestError::Closed,
+        OutboundFailure::UnsupportedProtocols => RequestError::Unsupported(O::NAME.to_owned()),
+        OutboundFailure::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            RequestError::Invalid(e.to_string())
+        }
+        OutboundFailure::Io(_) => RequestError::Closed,
+    }
+}
+
+/// The DHT key under which nodes provide a table (SPEC 11.2).
+fn provider_key(table: &TableId) -> libp2p::kad::RecordKey {
+    let hash = Sha256::new().chain_update("p2pdb table v1").chain_update(table.as_bytes()).finalize();
+    libp2p::kad::RecordKey::new(&hash)
+}
+
+/// The gossip topic of a table.
+pub(super) fn topic(network: &Network, table: &TableId) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(announce::topic(network, table))
+}

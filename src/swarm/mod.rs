@@ -1,0 +1,274 @@
+//! The libp2p swarm: one task owns it, everything else talks to it through a [`Handle`].
+
+mod address;
+mod behaviour;
+mod event_loop;
+mod exchange;
+mod handle;
+pub mod ip_limits;
+pub mod routes;
+mod score;
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId, gossipsub, identity::Keypair};
+use p2pdb_protocol::{
+    id::TableId,
+    message::{announce::Announce, get::Get, hello::Hello, index::Index, put::Put},
+    network::Network,
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::transport;
+
+use self::ip_limits::IpLimits;
+pub use self::{
+    address::is_reachable_from,
+    exchange::{Exchange, Incoming, Responder},
+    handle::{Handle, PeerStatus, RequestError, SwarmStatus},
+    score::Conduct,
+};
+
+/// Requests of one operation that wait to be answered; further ones are answered "busy".
+const INBOX: usize = 64;
+/// Announces that wait to be fetched; further ones are dropped, and made up for by reconciliation.
+const ANNOUNCES: usize = 256;
+const COMMANDS: usize = 256;
+const EVENTS: usize = 256;
+
+/// Whether this end answers queries of the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KadMode {
+    /// Once an address is confirmed from outside.
+    Auto,
+    /// Never.
+    Client,
+    /// Always: for nodes that are known to be reachable, bootstrap nodes above all.
+    Server,
+}
+
+/// What helps nodes behind NAT, each on its own switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nat {
+    /// Ask others whether our addresses can be reached, and tell others.
+    pub autonat: bool,
+    /// Be reachable through a relay.
+    pub relay_client: bool,
+    /// Turn relayed connections into direct ones.
+    pub dcutr: bool,
+    /// Ask the router for a port.
+    pub upnp: bool,
+    /// Relay for others.
+    pub relay_server: bool,
+}
+
+/// Bounds of what peers can take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Inbound connections being set up.
+    pub pending_incoming: u32,
+    /// Outbound connections being set up.
+    pub pending_outgoing: u32,
+    /// Established inbound connections.
+    pub established_incoming: u32,
+    /// Established outbound connections.
+    pub established_outgoing: u32,
+    /// Established connections in all.
+    pub established: u32,
+    /// Established connections with one peer.
+    pub established_per_peer: u32,
+    /// Established inbound connections from one address.
+    pub per_ip: IpLimits,
+    /// Resident memory of the process, in bytes, above which no new connection is taken.
+    pub memory_bytes: usize,
+    /// Bytes of requests held at the same time.
+    pub request_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pending_incoming: 32,
+            pending_outgoing: 32,
+            established_incoming: 128,
+            established_outgoing: 64,
+            established: 192,
+            established_per_peer: 3,
+            per_ip: IpLimits { per_ipv4: 8, per_ipv6_48: 16 },
+            memory_bytes: 2 << 30,
+            request_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How a swarm is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The network; it names every protocol.
+    pub network: Network,
+    /// Addresses to listen on; none for a client.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses under which this node is known to be reachable.
+    pub external: Vec<Multiaddr>,
+    /// Whether requests are answered.
+    pub serve: bool,
+    /// Whether only confirmed addresses are told to others.
+    pub hide_listen_addresses: bool,
+    /// Role in the DHT.
+    pub kad_mode: KadMode,
+    /// Help behind NAT.
+    pub nat: Nat,
+    /// Bounds.
+    pub limits: Limits,
+    /// What identify says of the software.
+    pub agent: String,
+    /// Time a peer has to send a request whole.
+    pub read_timeout: Duration,
+}
+
+impl Config {
+    /// A client that listens nowhere and serves nothing.
+    #[must_use]
+    pub fn client(network: Network) -> Self {
+        Self {
+            network,
+            listen: Vec::new(),
+            external: Vec::new(),
+            serve: false,
+            hide_listen_addresses: true,
+            kad_mode: KadMode::Client,
+            nat: Nat { autonat: false, relay_client: true, dcutr: true, upnp: false, relay_server: false },
+            limits: Limits::default(),
+            agent: format!("p2pdb/{}", env!("CARGO_PKG_VERSION")),
+            read_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// A node that listens on these addresses.
+    #[must_use]
+    pub fn node(network: Network, listen: Vec<Multiaddr>) -> Self {
+        Self {
+            listen,
+            serve: true,
+            hide_listen_addresses: false,
+            kad_mode: KadMode::Auto,
+            nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: true, relay_server: false },
+            ..Self::client(network)
+        }
+    }
+}
+
+/// What the swarm tells whoever listens. Slow listeners lose the oldest events, never the newest.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer of this network is connected and has said what it speaks.
+    Met {
+        /// The peer.
+        peer: PeerId,
+        /// Whether it serves the operations, as nodes do.
+        serves: bool,
+    },
+    /// A node has shown its record, and it is kept.
+    Introduced {
+        /// The node.
+        peer: PeerId,
+    },
+    /// The last connection with a peer is closed.
+    Lost {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The swarm listens here.
+    Listening {
+        /// The address, without peer id.
+        address: Multiaddr,
+    },
+}
+
+/// An announce that waits for its entries to be fetched and verified (SPEC 9.2).
+#[derive(Debug)]
+pub struct Announced {
+    /// Who forwarded it, and can serve the entries.
+    pub source: PeerId,
+    /// The table of the topic.
+    pub table: TableId,
+    /// The ids.
+    pub ids: Announce,
+    /// What [`Handle::judge`] wants back.
+    pub message_id: gossipsub::MessageId,
+}
+
+/// The requests and announces of peers, for whoever serves them.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Introductions.
+    pub hello: mpsc::Receiver<Incoming<Hello>>,
+    /// Questions for indexes.
+    pub index: mpsc::Receiver<Incoming<Index>>,
+    /// Questions for entries.
+    pub get: mpsc::Receiver<Incoming<Get>>,
+    /// Entries.
+    pub put: mpsc::Receiver<Incoming<Put>>,
+    /// Held announces.
+    pub announces: mpsc::Receiver<Announced>,
+}
+
+/// Why a swarm does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A transport or a behaviour cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] transport::TransportError),
+    /// An address to listen on is not possible.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the transport says.
+        reason: String,
+    },
+}
+
+/// Starts the task that owns the swarm. It runs until `shutdown`.
+///
+/// # Errors
+/// If a transport cannot be set up or an address not be listened on.
+pub async fn start(
+    key: Keypair,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(Handle, Inbox, tokio::task::JoinHandle<()>), StartError> {
+    let local_peer = PeerId::from(key.public());
+    let mut swarm =
+        transport::clearnet(key, |key, relay| behaviour::Behaviour::new(key, relay, &config)).await?;
+    for address in &config.listen {
+        swarm
+            .listen_on(address.clone())
+            .map_err(|e| StartError::Listen { address: address.clone(), reason: e.to_string() })?;
+    }
+    for address in &config.external {
+        swarm.add_external_address(address.clone());
+    }
+    let (commands, command_queue) = mpsc::channel(COMMANDS);
+    let (events, _) = broadcast::channel(EVENTS);
+    let (hello, hello_queue) = mpsc::channel(INBOX);
+    let (index, index_queue) = mpsc::channel(INBOX);
+    let (get, get_queue) = mpsc::channel(INBOX);
+    let (put, put_queue) = mpsc::channel(INBOX);
+    let (announced, announces) = mpsc::channel(ANNOUNCES);
+    let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
+    let event_loop = event_loop::EventLoop::new(
+        swarm,
+        config.network,
+        command_queue,
+        commands,
+        events,
+        exchange::Outlets { hello, index, get, put, announced },
+    );
+    let task = tokio::spawn(event_loop.run(shutdown));
+    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
+    Ok((handle, inbox, task))
+}

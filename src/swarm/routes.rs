@@ -1,0 +1,215 @@
+//! Who is out there: the signed records of nodes that were met or heard of (SPEC 7, 8.3).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use p2pdb_protocol::{
+    codec::{
+        bounded::{Blob, List},
+        lenient,
+    },
+    id::{NetworkId, TableId},
+    limits,
+    record::{NodeRecord, RecordError, SignedRecord},
+};
+
+/// Records that are kept.
+const MAX_ROUTES: usize = 4096;
+/// A node that nobody met for so long is forgotten, in seconds.
+const EXPIRY: u64 = 14 * 86_400;
+/// A record that claims to be made later than this from now is refused, in seconds.
+const MAX_AHEAD: u64 = 86_400;
+
+/// A node, as its own signed record describes it.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The node.
+    pub peer: PeerId,
+    /// What it says of itself, signed.
+    pub signed: SignedRecord,
+    /// When it was last met, or first heard of, in unix seconds.
+    pub seen: u64,
+    /// Whether it was met, and not only heard of.
+    pub met: bool,
+}
+
+impl Route {
+    /// The addresses of the record that are multiaddrs.
+    pub fn addresses(&self) -> impl Iterator<Item = Multiaddr> + '_ {
+        self.record().addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub const fn record(&self) -> &NodeRecord {
+        self.signed.record()
+    }
+}
+
+/// Why a record does not become a route.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// It is not a valid record of this network.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// It is of another node than the one that showed it as its own.
+    #[error("the record is of {got}, expected one of {expected}")]
+    WrongPeer {
+        /// Who showed it.
+        expected: PeerId,
+        /// Whose it is.
+        got: PeerId,
+    },
+    /// It claims to be made in the future.
+    #[error("the record is from the future")]
+    FromTheFuture,
+}
+
+/// The nodes that this one knows of.
+#[derive(Debug)]
+pub struct Routes {
+    network: NetworkId,
+    local: PeerId,
+    routes: Mutex<HashMap<PeerId, Route>>,
+}
+
+impl Routes {
+    /// An empty table of routes of a network; the record of `local` itself is never kept.
+    #[must_use]
+    pub fn new(network: NetworkId, local: PeerId) -> Self {
+        Self { network, local, routes: Mutex::new(HashMap::new()) }
+    }
+
+    /// Keeps a record that `owner` showed as its own.
+    ///
+    /// # Errors
+    /// If it is not valid, or not of `owner`.
+    pub fn met(&self, owner: PeerId, encoded: Bytes, now: u64) -> Result<Route, RouteError> {
+        let mut route = self.check(encoded, now)?;
+        if route.peer != owner {
+            return Err(RouteError::WrongPeer { expected: owner, got: route.peer });
+        }
+        route.met = true;
+        let mut routes = self.lock();
+        if let Some(known) = routes.get(&owner).filter(|known| known.record().sequence > route.record().sequence) {
+            // An old record, but the node is there: keep the newer one.
+            route = Route { seen: now, met: true, ..known.clone() };
+        }
+        Self::keep(&mut routes, route.clone());
+        Ok(route)
+    }
+
+    /// Keeps a record that somebody passed on, and says whether it is news.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn heard(&self, encoded: Bytes, now: u64) -> Result<Option<Route>, RouteError> {
+        let mut route = self.check(encoded, now)?;
+        if route.peer == self.local {
+            return Ok(None);
+        }
+        let mut routes = self.lock();
+        if let Some(known) = routes.get(&route.peer) {
+            if known.record().sequence >= route.record().sequence {
+                return Ok(None);
+            }
+            // Hearsay does not keep a route alive.
+            route.seen = known.seen;
+            route.met = known.met;
+        }
+        Self::keep(&mut routes, route.clone());
+        Ok(Some(route))
+    }
+
+    fn check(&self, encoded: Bytes, now: u64) -> Result<Route, RouteError> {
+        let signed = SignedRecord::verify(encoded, &self.network)?;
+        let record = signed.record();
+        if record.sequence > now.saturating_add(MAX_AHEAD) {
+            return Err(RouteError::FromTheFuture);
+        }
+        let peer = PeerId::from_bytes(&record.peer_id_bytes()).map_err(|_| RecordError::Malformed)?;
+        Ok(Route { peer, signed, seen: now, met: false })
+    }
+
+    fn keep(routes: &mut HashMap<PeerId, Route>, route: Route) {
+        if routes.len() >= MAX_ROUTES && !routes.contains_key(&route.peer) {
+            // Records are free to make: hearsay must not push out nodes that were met.
+            let worst = routes.values().min_by_key(|r| (r.met, r.seen)).map(|r| (r.peer, r.met));
+            match worst {
+                Some((peer, met)) if route.met || !met => routes.remove(&peer),
+                _ => return,
+            };
+        }
+        routes.insert(route.peer, route);
+    }
+
+    /// At most `limit` nodes that mirror one of the tables; of any, if no tables are named. Those met come first, then
+    /// the newest.
+    #[must_use]
+    pub fn mirrors(&self, tables: Option<&[TableId]>, limit: usize) -> Vec<Route> {
+        let routes = self.lock();
+        let wanted = |route: &&Route| tables.is_none_or(|tables| tables.iter().any(|t| route.record().mirrors(t)));
+        let mut found: Vec<Route> = routes.values().filter(wanted).cloned().collect();
+        found.sort_by_key(|route| std::cmp::Reverse((route.met, route.seen)));
+        found.truncate(limit);
+        found
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn of(&self, peer: &PeerId) -> Option<Route> {
+        self.lock().get(peer).cloned()
+    }
+
+    /// How many nodes are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether no node is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Forgets nodes that nobody met for two weeks.
+    pub fn expire(&self, now: u64) {
+        self.lock().retain(|_, route| route.seen.saturating_add(EXPIRY) > now);
+    }
+
+    /// The routes as bytes for a file.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let records = self.lock();
+        let row = |route: &Route| Some((route.seen, route.met, Row::try_from(route.signed.encoded().clone()).ok()?));
+        let rows: Vec<_> = records.values().filter_map(row).collect();
+        List::<_, MAX_ROUTES>::try_from(rows).ok().and_then(|rows| lenient::to_vec(&rows).ok()).unwrap_or_default()
+    }
+
+    /// Takes routes back from a file; what does not verify is left out. Says how many were good.
+    pub fn load(&self, bytes: &[u8], now: u64) -> usize {
+        let Ok(rows) = lenient::from_slice::<List<(u64, bool, Row), MAX_ROUTES>>(bytes) else { return 0 };
+        let mut good = 0;
+        for (seen, met, encoded) in rows.into_inner() {
+            if let Ok(route) = self.check(encoded.into_inner(), now)
+                && seen.saturating_add(EXPIRY) > now
+            {
+                Self::keep(&mut self.lock(), Route { seen: seen.min(now), met, ..route });
+                good += 1;
+            }
+        }
+        good
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Route>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Row = Blob<{ limits::MAX_RECORD_BYTES }>;

@@ -1,0 +1,46 @@
+//! How nodes reach each other: TCP, WebSocket, QUIC and relayed circuits, with names resolved by DNS.
+//!
+//! A transport of its own kind (an onion network, say) is added here, as another function that returns a swarm.
+
+use std::time::Duration;
+
+use libp2p::{Swarm, SwarmBuilder, identity::Keypair, noise, relay, swarm::NetworkBehaviour, tcp, yamux};
+
+/// Why a swarm could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("could not set up the network transports: {0}")]
+pub struct TransportError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+/// Connections that do nothing are closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection that is not set up after this time never will be.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A swarm on the open internet.
+///
+/// # Errors
+/// If a transport cannot be set up, or `behaviour` fails.
+pub async fn clearnet<B, F>(key: Keypair, behaviour: F) -> Result<Swarm<B>, TransportError>
+where
+    B: NetworkBehaviour,
+    F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Box<dyn std::error::Error + Send + Sync>>,
+{
+    let fail = |e: Box<dyn std::error::Error + Send + Sync>| TransportError(e);
+    Ok(SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|e| fail(e.into()))?
+        .with_quic()
+        .with_dns()
+        .map_err(|e| fail(e.into()))?
+        .with_websocket(noise::Config::new, yamux::Config::default)
+        .await
+        .map_err(|e| fail(e.into()))?
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .map_err(|e| fail(e.into()))?
+        .with_behaviour(behaviour)
+        .map_err(|e| fail(e.into()))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .with_connection_timeout(CONNECT_TIMEOUT)
+        .build())
+}

@@ -1,0 +1,210 @@
+//! The request-response codec: an unsigned varint with the length, then one CBOR object (SPEC 8.1).
+
+use std::{io, marker::PhantomData, sync::Arc, time::Duration};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response};
+use p2pdb_protocol::{
+    codec::lenient,
+    message::{Operation, Reply},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Longest length prefix, in bytes: 28 bits are more than any frame needs.
+const MAX_PREFIX: usize = 4;
+/// The read buffer starts with at most this many bytes and grows as bytes arrive, so that a peer cannot make
+/// us reserve what it never sends.
+const FIRST_ALLOCATION: usize = 64 << 10;
+
+/// Bytes of requests that a node holds at the same time, over all peers and operations.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+}
+
+/// Why a request never became one. The event loop answers it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// The byte budget was used up.
+    Overloaded,
+    /// Too long, or not the CBOR of the operation.
+    Malformed,
+}
+
+/// A request off the wire. It holds its bytes of the budget until it is dropped.
+#[derive(Debug)]
+pub struct Received<T> {
+    /// The request, or why there is none.
+    pub request: Result<T, Rejected>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> Received<T> {
+    /// A request on its way out, which takes nothing of the budget.
+    pub(crate) const fn outbound(request: T) -> Self {
+        Self { request: Ok(request), _permit: None }
+    }
+
+    const fn rejected(reason: Rejected) -> Self {
+        Self { request: Err(reason), _permit: None }
+    }
+}
+
+/// Reads and writes the frames of one operation.
+#[derive(Debug, Clone)]
+pub struct Codec<O> {
+    budget: Budget,
+    read_timeout: Duration,
+    operation: PhantomData<O>,
+}
+
+impl<O: Operation> Codec<O> {
+    /// A codec that takes requests from `budget` and gives a peer `read_timeout` to send one.
+    #[must_use]
+    pub const fn new(budget: Budget, read_timeout: Duration) -> Self {
+        Self { budget, read_timeout, operation: PhantomData }
+    }
+}
+
+impl<O: Operation> request_response::Codec for Codec<O> {
+    type Protocol = StreamProtocol;
+    type Request = Received<O::Request>;
+    type Response = Reply<O::Response>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let budget = self.budget.clone();
+        let read = async move {
+            let length = read_length(io).await?;
+            if length > O::MAX_REQUEST {
+                return Ok(Received::rejected(Rejected::Malformed));
+            }
+            let Some(permit) = budget.take(length) else {
+                return Ok(Received::rejected(Rejected::Overloaded));
+            };
+            let frame = read_frame(io, length).await?;
+            let request = lenient::from_slice(&frame).map_err(|_| Rejected::Malformed);
+            Ok(Received { request, _permit: Some(permit) })
+        };
+        tokio::time::timeout(self.read_timeout, read).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Response>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let length = read_length(io).await?;
+        if length > O::MAX_RESPONSE {
+            return Err(invalid(format!(
+                "a {} response of {length} bytes, expected {}",
+                O::NAME,
+                O::MAX_RESPONSE
+            )));
+        }
+        let frame = read_frame(io, length).await?;
+        lenient::from_slice(&frame).map_err(|e| invalid(e.to_string()))
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Self::Request,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        let request = request.request.map_err(|_| invalid("a rejected request was sent".to_owned()))?;
+        write_frame(io, &request, O::MAX_REQUEST).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: Self::Response,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_frame(io, &response, O::MAX_RESPONSE).await
+    }
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Reads an unsigned varint of at most [`MAX_PREFIX`] bytes in its shortest form.
+async fn read_length<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<usize> {
+    let mut length = 0;
+    for position in 0..MAX_PREFIX {
+        let mut byte = [0];
+        io.read_exact(&mut byte).await?;
+        let [byte] = byte;
+        length |= usize::from(byte & 0x7f) << (7 * position);
+        if byte & 0x80 == 0 {
+            return if byte == 0 && position > 0 {
+                Err(invalid("a length prefix that is not in its shortest form".to_owned()))
+            } else {
+                Ok(length)
+            };
+        }
+    }
+    Err(invalid(format!("a length prefix of more than {MAX_PREFIX} bytes")))
+}
+
+/// Reads exactly `length` bytes and then the end of the stream.
+async fn read_frame<T: AsyncRead + Unpin>(io: &mut T, length: usize) -> io::Result<Vec<u8>> {
+    let mut frame = Vec::with_capacity(length.min(FIRST_ALLOCATION));
+    io.take(length as u64).read_to_end(&mut frame).await?;
+    if frame.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if io.read(&mut [0]).await? != 0 {
+        return Err(invalid("bytes after the frame".to_owned()));
+    }
+    Ok(frame)
+}
+
+async fn write_frame<T, M>(io: &mut T, message: &M, max: usize) -> io::Result<()>
+where
+    T: AsyncWrite + Unpin,
+    M: serde::Serialize + Sync,
+{
+    let body = lenient::to_vec(message).map_err(|e| invalid(e.to_string()))?;
+    if body.len() > max {
+        return Err(invalid(format!("a message of {} bytes, at most {max} may be sent", body.len())));
+    }
+    let mut prefix = Vec::with_capacity(MAX_PREFIX);
+    let mut rest = body.len();
+    while rest > 0x7f {
+        prefix.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    prefix.push(rest as u8);
+    // One write for short messages: the prefix must not travel in a packet of its own.
+    if body.len() <= 4096 {
+        prefix.extend_from_slice(&body);
+        io.write_all(&prefix).await?;
+    } else {
+        io.write_all(&prefix).await?;
+        io.write_all(&body).await?;
+    }
+    io.close().await
+}
+
+#[cfg(test)]
+mod tests;
