@@ -1,5 +1,5 @@
-"""Writes a good input of every kind into the corpus of each fuzz target: checksums, keys and required fields are
-more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with that one's environment.
+"""Writes a good input of every kind into the corpus of each fuzz target: checksums, keys and required fields
+are more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with its environment.
 
     python protocol/fuzz/seeds.py protocol/fuzz/corpus
 """
