@@ -303,9 +303,8 @@ impl Client {
     async fn connected_mirrors(&self, tables: &[TableId]) -> Result<Vec<PeerId>, ClientError> {
         let mut peers = self.inner.swarm.serving_peers().await?;
         peers.retain(|peer| {
-            self.inner.routes.of(peer).is_some_and(|route| {
-                route.record.tables.as_ref().is_none_or(|mirrored| tables.iter().all(|t| mirrored.contains(t)))
-            })
+            let route = self.inner.routes.of(peer);
+            route.is_some_and(|route| tables.iter().all(|table| route.record().mirrors(table)))
         });
         Ok(peers)
     }

@@ -92,7 +92,7 @@ impl Upkeep {
 
 /// The peer at the end of an address.
 #[must_use]
-pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,

@@ -13,7 +13,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::network::Network;
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use libp2p::identity::ed25519;
 use p2pdb_protocol::{
     codec::bounded::{Blob, List},
-    id::{NetworkId, TableId},
+    id::NetworkId,
     limits,
     message::{
         Reply, Status,
         hello::{Hello, HelloRequest, HelloResponse, RecordBytes},
     },
-    record::NodeRecord,
+    record::{NodeRecord, RecordError, SignedRecord},
 };
 
 use crate::{
@@ -28,7 +28,7 @@ const MAX_RECORDS_BYTES: usize = limits::HELLO_RESPONSE_BYTES - limits::MAX_RECO
 pub struct OwnRecord {
     key: ed25519::Keypair,
     network: NetworkId,
-    signed: Mutex<Option<(NodeRecord, Bytes)>>,
+    signed: Mutex<Option<SignedRecord>>,
 }
 
 impl OwnRecord {
@@ -38,34 +38,21 @@ impl OwnRecord {
         Self { key, network, signed: Mutex::new(None) }
     }
 
-    /// The signed record that says this, with a sequence number of `now` or later if it is a new one.
-    pub fn current(
-        &self,
-        addresses: Vec<Vec<u8>>,
-        tables: Option<Vec<TableId>>,
-        horizon: u64,
-        puts_per_minute: u64,
-        now: u64,
-    ) -> Bytes {
+    /// The signed record that says what `record` says; if that is new, with the sequence number `now`, or the next.
+    fn current(&self, mut record: NodeRecord, now: u64) -> Result<Bytes, RecordError> {
         let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = signed.as_ref().map_or(0, |(record, _)| record.sequence);
-        let mut record = NodeRecord {
-            key: self.key.public().to_bytes(),
-            sequence: last,
-            addresses,
-            tables,
-            horizon,
-            puts_per_minute,
-        };
-        match signed.as_ref() {
-            Some((known, encoded)) if *known == record => encoded.clone(),
-            _ => {
-                record.sequence = now.max(last.saturating_add(1));
-                let encoded = Bytes::from(record.sign(&self.network, |message| self.key.sign(message)));
-                *signed = Some((record, encoded.clone()));
-                encoded
-            }
+        let last = signed.as_ref().map_or(0, |last| last.record().sequence);
+        record.sequence = last;
+        if let Some(last) = signed.as_ref().filter(|last| *last.record() == record) {
+            return Ok(last.encoded().clone());
         }
+        record.sequence = now.max(last.saturating_add(1));
+        let fresh = record.sign(&self.network, |message| {
+            let mut signature = [0; 64];
+            signature.iter_mut().zip(self.key.sign(message)).for_each(|(to, from)| *to = from);
+            signature
+        })?;
+        Ok(signed.insert(fresh).encoded().clone())
     }
 }
 
@@ -94,7 +81,7 @@ impl Answer for Hello {
         let mut room = MAX_RECORDS_BYTES;
         let mut records = service.routes.mirrors(tables.as_deref(), limits::MAX_HELLO_RECORDS);
         records.retain(|route| route.peer != incoming.peer);
-        let records = records.into_iter().filter_map(|route| Blob::try_from(route.encoded).ok());
+        let records = records.into_iter().filter_map(|route| Blob::try_from(route.signed.encoded().clone()).ok());
         let records: Vec<_> = records
             .take_while(|record: &RecordBytes| {
                 let fits = record.len() + 8 <= room;
@@ -119,9 +106,17 @@ impl Service {
             .filter(|address| address.len() <= limits::MAX_ADDRESS_BYTES)
             .take(limits::MAX_RECORD_ADDRESSES)
             .collect();
-        let tables = self.gate.mirror().tables().map(|tables| tables.iter().copied().collect());
-        let now = self.clock.now();
-        let puts = u64::from(self.rates.puts);
-        Some(self.own_record.current(addresses, tables, self.horizon, puts, now))
+        let tables = self.gate.mirror().tables();
+        let record = NodeRecord {
+            key: self.own_record.key.public().to_bytes(),
+            sequence: 0,
+            addresses,
+            tables: tables.map(|tables| tables.iter().copied().collect()),
+            horizon: self.horizon,
+            // Our 0 means no limit, the record's means none at all.
+            puts_per_minute: if self.rates.puts == 0 { u64::from(u32::MAX) } else { self.rates.puts.into() },
+        };
+        let signed = self.own_record.current(record, self.clock.now());
+        signed.inspect_err(|error| tracing::error!(%error, "this node's record cannot be signed")).ok()
     }
 }

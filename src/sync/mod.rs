@@ -120,7 +120,7 @@ impl Context {
     /// The tables to reconcile with a peer: those that both mirror.
     async fn common_tables(&self, peer: PeerId) -> Vec<TableId> {
         let Some(route) = self.routes.of(&peer) else { return Vec::new() };
-        let theirs = route.record.tables;
+        let theirs = route.record().tables.clone();
         match (self.gate.mirror(), theirs) {
             (Mirror::Only(own), None) => own.iter().copied().collect(),
             (Mirror::Only(own), Some(theirs)) => {
@@ -193,7 +193,7 @@ pub async fn run(
 ) {
     let started = Instant::now();
     let mut rng = UnwrapErr(getrandom::SysRng);
-    let mut schedule = Schedule::new(interval, Duration::ZERO, &mut rng);
+    let mut schedule = Schedule::with_period(interval, Duration::ZERO, &mut rng);
     let mut events = context.swarm.events();
     let mut sessions: JoinSet<(PeerId, Report)> = JoinSet::new();
     loop {

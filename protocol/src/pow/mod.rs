@@ -52,6 +52,12 @@ impl Puzzle {
         self.puzzles
     }
 
+    /// The greatest value that solves a puzzle (SPEC 5.1).
+    #[must_use]
+    pub const fn target(&self) -> u64 {
+        self.target
+    }
+
     /// The length that the work must have, in bytes (SPEC 5.3).
     #[must_use]
     pub const fn work_bytes(&self) -> usize {

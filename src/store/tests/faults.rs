@@ -3,7 +3,10 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{StorageBackend, backends::FileBackend};
@@ -93,18 +96,17 @@ async fn being_killed_while_a_store_is_made_leaves_nothing_in_the_way() {
     assert!(matches!(open(&missing, StoreOptions::default(), &Clock::system()), Err(StoreError::Io { .. })));
 }
 
-/// A file on a disk that is full as long as `full` says so.
+/// A disk that takes no block it has not taken before while it is full, as file systems do.
+#[derive(Debug, Default)]
+struct Space {
+    full: AtomicBool,
+    blocks: Mutex<BTreeSet<u64>>,
+}
+
 #[derive(Debug)]
 struct Disk {
     file: FileBackend,
-    full: Arc<AtomicBool>,
-}
-
-impl Disk {
-    fn check(&self) -> io::Result<()> {
-        let full = self.full.load(Ordering::SeqCst);
-        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
+    space: Arc<Space>,
 }
 
 impl StorageBackend for Disk {
@@ -121,12 +123,16 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.check()?;
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
+        let mut taken = self.space.blocks.lock().unwrap();
+        let mut touched = offset / 4096..(offset + data.len() as u64).div_ceil(4096);
+        if self.space.full.load(Ordering::SeqCst) && touched.any(|block| !taken.contains(&block)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        taken.extend(offset / 4096..(offset + data.len() as u64).div_ceil(4096));
         self.file.write(offset, data)
     }
 
@@ -139,25 +145,24 @@ impl StorageBackend for Disk {
 async fn a_full_disk_fails_the_put_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let full = Arc::new(AtomicBool::new(false));
-    let disk = Arc::clone(&full);
+    let space = Arc::new(Space::default());
+    let disk = Arc::clone(&space);
     let opener = move |path: &Path| {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let disk = Disk { file: FileBackend::new(file)?, full: Arc::clone(&disk) };
+        let disk = Disk { file: FileBackend::new(file)?, space: Arc::clone(&disk) };
         redb::Builder::new().create_with_backend(disk)
     };
     let settings = Settings::new(network(), StoreOptions::default()).unwrap();
     let clock = Clock::manual(START);
     let store = Store::open_with(&path, settings, clock, Arc::new(opener), STEPS).unwrap();
     store.commit(series(0, 10)).await.unwrap();
-
     for attempt in 0..3 {
-        full.store(true, Ordering::SeqCst);
-        let error = store.commit(series(10, 10)).await.unwrap_err();
+        space.full.store(true, Ordering::SeqCst);
+        let error = store.commit(series(1000, 500)).await.unwrap_err();
         assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
         assert!(error.to_string().contains("free some"));
         assert_eq!(arrivals(&store).await.len(), 10 + attempt, "still readable");
-        full.store(false, Ordering::SeqCst);
+        space.full.store(false, Ordering::SeqCst);
         store.commit(series(100 + attempt as u64, 1)).await.unwrap();
     }
     assert_eq!(verified(&store).await.entries, 13);

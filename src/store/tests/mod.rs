@@ -9,13 +9,12 @@ mod query;
 mod retention;
 mod verify;
 
-use std::{path::Path, sync::OnceLock};
+use std::{path::Path, sync::LazyLock};
 
-use getrandom::{SysRng, rand_core::UnwrapErr};
 use p2pdb_protocol::{
     entry::{self, Entry, Header, WrappedKey},
     id::RecipientId,
-    keys::{PrivateKey, PublicKey},
+    keys::PublicKey,
 };
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -39,11 +38,13 @@ fn network() -> Network {
     }
 }
 
-/// The key of one of three tables, the same for the same number.
+/// The key of one of three tables, the same in every process and in the fixtures.
 fn key(number: usize) -> PublicKey {
-    static KEYS: [OnceLock<PublicKey>; 3] = [const { OnceLock::new() }; 3];
-    let make = || PrivateKey::generate(&mut UnwrapErr(SysRng), 2048).unwrap().public_key().clone();
-    KEYS[number].get_or_init(make).clone()
+    static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
+        let pems = include_str!("tables.pem").split_inclusive("-----END PUBLIC KEY-----\n");
+        pems.map(|pem| PublicKey::from_pem(pem).unwrap()).collect()
+    });
+    KEYS[number].clone()
 }
 
 fn table(number: usize) -> TableId {
