@@ -82,8 +82,8 @@ REQUESTS: dict[str, Shape] = {
     "put": _map(entries=_list(_ENTRY, 1, 256), keys=_list(_SPKI, 0, 16)),
     "get": _map(**_GET_FILTERS, limit=_optional(_uint(1, 1000))),
     "index": _map(
-        table=_ID, since=_uint(), bucket=_optional(_uint(0, 4095)), after=_optional(_ID),
-        limit=_optional(_uint(1, 2048)),
+        table=_optional(_ID), after_table=_optional(_ID), since=_uint(),
+        bucket=_optional(_uint(0, 4095)), after=_optional(_ID), limit=_optional(_uint(1, 2048)),
     ),
 }  # fmt: skip
 
@@ -96,7 +96,7 @@ RESPONSES: dict[str, Shape] = {
     ),
     "index": _map(
         since=_uint(), buckets=_list(_tuple(_uint(0, 4095), _uint(1), _MD5), 0, 4096),
-        ids=_list(_ID, 0, 2048), more=Reader.boolean,
+        ids=_list(_ID, 0, 2048), tables=_list(_ID, 0, 2048), more=Reader.boolean,
     ),
 }  # fmt: skip
 

@@ -16,14 +16,14 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
         {"ids": [ID] * 1024, "tables": [ID], "recipients": [ID], "bucket": 4095, "seconds_since": 0,
          "created_from": 0, "created_until": 2**64 - 1, "cursor": CURSOR, "limit": 1000},
     ],
-    "index": [{"table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
-              {"table": ID, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
+    "index": [{"table": None, "after_table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
+              {"table": ID, "after_table": None, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
 }  # fmt: skip
 RESPONSES: dict[str, dict[str, Any]] = {
     "hello": {"record": b"r", "records": [b"r"] * 32},
     "put": {"outcomes": [0, 1, 43, 999]},
     "get": {"entries": [[1, b"e"], [2, b"e"]], "keys": [SPKI], "next": CURSOR, "more": True},
-    "index": {"since": 0, "buckets": [[0, 1, b"d" * 16]], "ids": [], "more": False},
+    "index": {"since": 0, "buckets": [[0, 1, b"d" * 16]], "ids": [], "tables": [], "more": False},
 }
 CASES = [(operation, request) for operation, requests in REQUESTS.items() for request in requests]
 
@@ -56,7 +56,7 @@ def test_replies_round_trip(operation: str) -> None:
         ("get", {"ids": []}), ("get", {"ids": [ID] * 1025}), ("get", {"tables": [ID] * 65}),
         ("get", {"recipients": [ID] * 129}), ("get", {"cursor": [b"s" * 7, 5]}), ("get", {"limit": 0}),
         ("get", {"limit": 1001}), ("get", {"bucket": 4096}), ("get", {"seconds_since": b""}),
-        ("index", {"table": None}), ("index", {"since": None}), ("index", {"after": b"i"}),
+        ("index", {"table": b"t"}), ("index", {"since": None}), ("index", {"after": b"i"}),
     ],
 )  # fmt: skip
 def test_lists_and_types_are_bounded(operation: str, change: dict[str, Any]) -> None:
