@@ -36,7 +36,7 @@ impl Config {
             rates: Rates {
                 hello: 12,
                 index: 60,
-                index_pages: 1200,
+                index_pages: 12_000,
                 get: 120,
                 get_bytes: Size(32 << 20),
                 put: 30,

@@ -44,7 +44,7 @@ impl Default for Rates {
         Self {
             hellos: 12,
             indexes: 60,
-            index_pages: 600,
+            index_pages: 12_000,
             gets: 600,
             get_bytes: 256 << 20,
             puts: 600,

@@ -34,7 +34,7 @@ use crate::{
 /// Requests under way in all.
 const MAX_REQUESTS: usize = 64;
 /// Requests under way per peer and operation.
-const MAX_REQUESTS_PER_PEER: usize = 4;
+const MAX_REQUESTS_PER_PEER: usize = 8;
 /// Peers whose requests are counted.
 const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A request is given up after this time, whatever the swarm says of it.
