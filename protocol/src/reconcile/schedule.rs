@@ -46,6 +46,7 @@ pub const MAX_DISCONNECTED: usize = 1024;
 pub struct Schedule<P> {
     peers: BTreeMap<P, Peer>,
     running: usize,
+    period: Duration,
     next_round: Duration,
 }
 
@@ -87,9 +88,15 @@ impl Peer {
 }
 
 impl<P: Ord + Clone> Schedule<P> {
-    /// A schedule without peers.
+    /// A schedule without peers, with a round every [`PERIOD`].
     pub fn new(now: Duration, rng: &mut impl Rng) -> Self {
-        Self { peers: BTreeMap::new(), running: 0, next_round: next_round(now, rng) }
+        Self::with_period(PERIOD, now, rng)
+    }
+
+    /// A schedule without peers. Rounds with a random peer come every `period` on average.
+    pub fn with_period(period: Duration, now: Duration, rng: &mut impl Rng) -> Self {
+        let next_round = next_round(period, now, rng);
+        Self { peers: BTreeMap::new(), running: 0, period, next_round }
     }
 
     /// A peer connected and said which tables it mirrors: reconcile with it soon.
@@ -181,7 +188,7 @@ impl<P: Ord + Clone> Schedule<P> {
         if now < self.next_round {
             return None;
         }
-        self.next_round = next_round(now, rng);
+        self.next_round = next_round(self.period, now, rng);
         let free = || self.peers.iter().filter(|(_, peer)| peer.is_free(now));
         let count = free().count() as u64;
         // Of a 64-bit number the rest is even enough.
@@ -201,8 +208,8 @@ impl<P: Ord + Clone> Schedule<P> {
     }
 }
 
-fn next_round(now: Duration, rng: &mut impl Rng) -> Duration {
-    let period = PERIOD.as_millis() as u64;
-    let jitter = rng.next_u64() % (period + 1);
+fn next_round(period: Duration, now: Duration, rng: &mut impl Rng) -> Duration {
+    let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX / 2);
+    let jitter = rng.next_u64() % period.saturating_add(1);
     now.saturating_add(Duration::from_millis(period / 2 + jitter))
 }

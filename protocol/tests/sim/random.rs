@@ -1,6 +1,7 @@
 //! Random numbers that depend on the seed only; the unit tests of the crate include this file too.
 
 #![allow(dead_code, unreachable_pub, reason = "each crate that includes this file uses another part")]
+#![allow(clippy::expect_used, clippy::print_stdout)]
 
 use std::{convert::Infallible, env, ops::Range};
 

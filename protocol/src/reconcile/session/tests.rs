@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::{bucket, reconcile::random::Random};
+use crate::{
+    bucket::{self, bucket_of},
+    reconcile::{MAX_CLAIMED_IDS, Seen, Served, Verdict, random::Random},
+    refusal::{Outcome, Refusal},
+};
 
 const TABLE: TableId = TableId::from_bytes([7; 32]);
 const EPOCH: u64 = 3600;
@@ -140,10 +144,7 @@ fn what_is_lacking_is_fetched_and_what_is_equal_skipped() {
     bench.answer(Response::Entries { entries: served(&other[3..], Outcome::Stored), more: false });
     assert!(bench.seen.contains(&TABLE, 2, &claim(&other).digest));
     let report = bench.done.unwrap();
-    assert_eq!(
-        (report.end, report.verdict()),
-        (End::Complete, super::super::Verdict::Useful { unfinished: false })
-    );
+    assert_eq!((report.end, report.verdict()), (End::Complete, Verdict::Useful { unfinished: false }));
     assert_eq!((report.buckets_compared, report.buckets_differing), (2, 1));
     assert_eq!((report.listed, report.fetched, report.requests, report.received_bytes), (5, 2, 3, 3000));
     assert_eq!(bench.session.next_wake(), None);
