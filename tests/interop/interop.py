@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes what the Rust implementation checks, and checks what it makes; README.md says how.
 
-Results go to stdout as one JSON value, complaints to stderr. Exit code 1: something differs or was refused.
+Results go to stdout, as one JSON value but for `vectors`; complaints go to stderr. Exit code 1: something
+differs or was refused.
 """
 
 import argparse

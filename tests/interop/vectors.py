@@ -4,13 +4,15 @@ A check takes a vector and returns what it finds out, as text by header key: of 
 key of the header that is no input of the check. A vector that is not `ok` must be `Refused` as it says.
 """
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from p2pdb_spec import bucket, entry, export, ids, keys, record, seal, work
+from p2pdb_spec import bucket, entry, export, ids, keys, messages, record, seal, work
 from p2pdb_spec.network import Network, NetworkFile
 from p2pdb_spec.refusal import Refused
 
@@ -169,6 +171,31 @@ def check_record(vector: Vector) -> Found:
     }
 
 
+def check_messages(vector: Vector) -> Found:
+    message = vector.take("message")
+    operation, _, direction = message.partition("-")
+    if direction == "request":
+        value: Any = messages.decode_request(operation, vector.body, Network())
+    elif direction == "response":
+        value = messages.decode_reply(operation, vector.body)
+    else:
+        value = messages.decode_announce(vector.body)
+    return {"json": json.dumps(_plain(value), separators=(",", ":"), sort_keys=True)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON: bytes in hex, keys that are null left out."""
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {key: _plain(item) for key, item in value.items() if item is not None}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
 def check_export(vector: Vector) -> Found:
     exported = export.read(vector.body, Network(max_entry_bytes=524288))
     # What was read before a fault is good, and counted in these vectors.
@@ -190,8 +217,8 @@ def _or_null(value: object) -> str:
 CHECKS: dict[str, Callable[[Vector], Found]] = {
     "bucket": check_bucket, "entry": check_entry, "export": check_export, "header": check_header,
     "ids": check_ids, "index": check_index, "keys": check_keys, "network": check_network,
-    "padding": check_padding, "price": check_price, "record": check_record, "seal": check_seal,
-    "work": check_work,
+    "messages": check_messages, "padding": check_padding, "price": check_price, "record": check_record,
+    "seal": check_seal, "work": check_work,
 }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def _read_item(reader: Reader, export: Export, network: Network) -> bool:
     reader.array(2)
     kind = reader.uint(0, 2)
     if kind == 0:
-        spki = reader.blob(0, MAX_SPKI_BYTES)
+        spki = reader.blob(0, MAX_SPKI_BYTES, reason="too_large")
         export.keys[spki_id(spki)] = spki
     elif kind == 1:
         export.entries.append(reader.blob(0, network.max_entry_bytes, reason="too_large"))
