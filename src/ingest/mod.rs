@@ -20,13 +20,12 @@ use p2pdb_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
+pub use self::mirror::Mirror;
+use self::pool::Pool;
 use crate::{
     clock::Clock,
     store::{Committed, NewEntry, Presence, Store, StoreError},
 };
-
-use self::pool::Pool;
-pub use self::mirror::Mirror;
 
 /// Entries that wait at the gate, over all ways in.
 const MAX_WAITING: usize = 4096;
@@ -172,12 +171,13 @@ impl Gate {
         while entries.peek().is_some() {
             let chunk: Vec<_> = entries.by_ref().take(CHUNK).collect();
             let (checks, step) = (Arc::clone(&self.checks), step.clone());
-            let run = move || chunk.into_iter().map(|(place, entry)| (place, step(&checks, entry))).collect();
+            let run = move || -> Vec<Numbered<Result<U, Refusal>>> {
+                chunk.into_iter().map(|(place, entry)| (place, step(&checks, entry))).collect()
+            };
             runs.push(self.pool.run(run));
         }
-        let results: Vec<Option<Vec<Numbered<Result<U, Refusal>>>>> = futures::future::join_all(runs).await;
         let mut passed = Vec::new();
-        for (place, result) in results.into_iter().flatten().flatten() {
+        for (place, result) in futures::future::join_all(runs).await.into_iter().flatten().flatten() {
             match result {
                 Ok(entry) => passed.push((place, entry)),
                 Err(refusal) => settle(judgements, place, Outcome::Refused(refusal)),
@@ -192,7 +192,8 @@ impl Gate {
             return;
         }
         let (places, entries): (Vec<_>, Vec<_>) = verified.into_iter().unzip();
-        let news: Vec<_> = entries.iter().map(|new: &NewEntry| (new.entry.id(), new.entry.header().clone())).collect();
+        let news: Vec<_> =
+            entries.iter().map(|new: &NewEntry| (new.entry.id(), new.entry.header().clone())).collect();
         let committed = match self.checks.store.commit(entries).await {
             Ok(committed) => committed,
             Err(error) => {
