@@ -16,12 +16,15 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2pdb_protocol::{
-    codec::strict::{Reader, Writer},
+    codec::{
+        bounded::{Blob, List},
+        strict::{Reader, Writer},
+    },
     entry::Entry,
     filter::Filter,
-    id::EntryId,
     keys::PrivateKey,
     limits::MAX_ENTRY_BYTES,
+    message::put::{Put, PutRequest},
     network::{Network, NetworkFile},
     pow::NONCE_BYTES,
     refusal::{Outcome, Refusal},
@@ -197,13 +200,13 @@ async fn show(context: &Context, scratch: &Scratch, teller: &mut Teller<'_>) -> 
     // Nodes think ill of who sends such things: these come from a client of their own.
     let villain = connect(&network, b.address()).await?;
     let at_b = greet(&villain, &b).await?;
-    let forged = forge(&post(context, &network, &keys)?, &keys.impostor, &network)?;
-    let refusal = refused(&villain, at_b, &forged, &keys).await?;
+    let forged = forge(&post(context, &network, &keys)?, &keys.impostor)?;
+    let refusal = refused(&villain, at_b, forged, &keys).await?;
     ensure!(refusal == Refusal::SignatureInvalid, "a forged entry was refused as {refusal}");
     teller.done("an entry signed by another key is refused", refusal.to_string())?;
 
     let lazy = skip_work(&post(context, &network, &keys)?, &network)?;
-    let refusal = refused(&villain, at_b, &lazy, &keys).await?;
+    let refusal = refused(&villain, at_b, lazy, &keys).await?;
     ensure!(refusal == Refusal::WorkInsufficient, "an entry without work was refused as {refusal}");
     teller.done("an entry without its work is refused", refusal.to_string())?;
     villain.stop().await;
@@ -279,25 +282,21 @@ fn post(context: &Context, network: &Network, keys: &Keys) -> Result<Entry> {
 }
 
 /// The entry with the signature of another key.
-fn forge(entry: &Entry, impostor: &PrivateKey, network: &Network) -> Result<Entry> {
+fn forge(entry: &Entry, impostor: &PrivateKey) -> Result<Bytes> {
     let mut message = b"p2pdb signature v1".to_vec();
     message.extend(entry.id().as_bytes());
     let signature = impostor.sign(&mut rng(), &message)?;
-    altered(entry, network, |[header, body, _, work]| [header, body, &signature, work])
+    altered(entry, |[header, body, _, work]| [header, body, &signature, work])
 }
 
 /// The entry with work of the right length and nothing else.
-fn skip_work(entry: &Entry, network: &Network) -> Result<Entry> {
+fn skip_work(entry: &Entry, network: &Network) -> Result<Bytes> {
     let nothing = vec![0; usize::try_from(network.work_puzzles)? * NONCE_BYTES];
-    altered(entry, network, |[header, body, signature, _]| [header, body, signature, &nothing])
+    altered(entry, |[header, body, signature, _]| [header, body, signature, &nothing])
 }
 
-/// The entry with some of its four parts (SPEC 4.1) changed; nobody checks it on the way out.
-fn altered<'a>(
-    entry: &'a Entry,
-    network: &Network,
-    alter: impl FnOnce([&'a [u8]; 4]) -> [&'a [u8]; 4],
-) -> Result<Entry> {
+/// The entry with some of its four parts (SPEC 4.1) changed.
+fn altered<'a>(entry: &'a Entry, alter: impl FnOnce([&'a [u8]; 4]) -> [&'a [u8]; 4]) -> Result<Bytes> {
     let mut reader = Reader::new(entry.encoded());
     reader.tuple(4)?;
     let mut part = || reader.bytes(MAX_ENTRY_BYTES);
@@ -307,12 +306,18 @@ fn altered<'a>(
     for part in alter(parts) {
         writer.bytes(part);
     }
-    Ok(Entry::from_trusted(Bytes::from(writer.take()), network)?)
+    Ok(writer.take().into())
 }
 
-/// Why a node refuses an entry.
-async fn refused(client: &Client, node: PeerId, entry: &Entry, keys: &Keys) -> Result<Refusal> {
-    match client.put_to(node, std::slice::from_ref(entry), keys.table.public_key()).await?.as_slice() {
+/// Why a node refuses these bytes; the client library would not even send them.
+async fn refused(client: &Client, node: PeerId, entry: Bytes, keys: &Keys) -> Result<Refusal> {
+    let key = keys.table.public_key().der().to_vec();
+    let request = PutRequest {
+        entries: List::try_from(vec![Blob::try_from(entry)?])?,
+        keys: List::try_from(vec![Blob::try_from(key)?])?,
+    };
+    let response = client.swarm().request::<Put>(node, request).await?;
+    match response.outcomes.iter().map(|code| Outcome::from_code(*code)).collect::<Vec<_>>().as_slice() {
         [Outcome::Refused(refusal)] => Ok(*refusal),
         other => Err(anyhow!("the node answered {other:?}, expected a refusal")),
     }
