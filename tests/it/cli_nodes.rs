@@ -45,8 +45,12 @@ impl Node {
     }
 
     /// Asks the node to stop, and waits until it has.
-    fn stop(mut self) -> Option<i32> {
+    fn stop(self) -> Option<i32> {
         self.signal("TERM");
+        self.wait()
+    }
+
+    fn wait(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -100,7 +104,7 @@ fn what_one_posts_another_reads_from_another_node() {
     let node_home = Home::dev();
     let a = Node::run(&publisher, &["--tables", &table]);
     let b = Node::run(&node_home, &["--tables", &table, "--bootstrap", &a.address]);
-    until("meeting", || (status(&publisher)["healthy"] == true).then_some(()));
+    until("meeting", || status(&publisher)["healthy"] == true);
     assert_eq!(publisher.json(&["peers", "list"])["peers"].as_array().unwrap().len(), 1);
 
     publisher.ok(&["key", "new", "editor", "--bits", "2048"]);
@@ -110,7 +114,7 @@ fn what_one_posts_another_reads_from_another_node() {
     let posted = lines(&publisher.ok(&put));
     assert_eq!((posted.len(), &posted[0]["stored"]), (1, &true.into()));
     let id = posted[0]["id"].as_str().unwrap();
-    until("arrival at the other node", || (status(&node_home)["entries"] == 1).then_some(()));
+    until("arrival at the other node", || status(&node_home)["entries"] == 1);
 
     let reader = guest(&publisher, "read");
     let peer = ["--peer", &b.address];
@@ -262,11 +266,11 @@ fn a_running_node_has_its_store_to_itself_and_says_how_it_is() {
     let other = Node::run(&other_home, &[]);
     let added = home.json(&["peers", "add", &other.address]);
     let peer = added["peer"].as_str().unwrap();
-    until("health", || (status(&home)["healthy"] == true).then_some(()));
+    until("health", || status(&home)["healthy"] == true);
     assert_eq!(home.json(&["peers", "ban", peer, "--for", "1 min"])["seconds"], 60);
-    until("the ban", || (status(&home)["swarm"]["peers"] == Value::Array(vec![])).then_some(()));
+    until("the ban", || status(&home)["swarm"]["peers"] == Value::Array(vec![]));
     node.signal("INT");
-    drop(node);
+    assert_eq!(node.wait(), Some(0), "an interrupt is a clean end as well");
 }
 
 #[test]
