@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// A source of the time, shared by its clones.
@@ -48,6 +48,13 @@ impl Clock {
             clock.store(now, Ordering::Relaxed);
         }
     }
+}
+
+/// A moment that never goes back, for measuring how long something takes.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's time")]
+pub fn monotonic() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]

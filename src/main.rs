@@ -1,2 +1,5 @@
-//! bin
-fn main() {}
+//! The `p2pdb` command.
+
+fn main() -> std::process::ExitCode {
+    p2pdb::cli::main()
+}

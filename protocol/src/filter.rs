@@ -3,7 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
+    bucket::bucket_of,
     codec::bounded::List,
+    entry::Header,
     id::{EntryId, RecipientId, TableId},
     limits,
     message::get::GetRequest,
@@ -139,6 +141,69 @@ impl Filter {
             cursor,
             limit,
         })
+    }
+
+    /// A filter of no conditions yet, for building one.
+    fn blank() -> Self {
+        Self {
+            ids: Vec::new(),
+            tables: Vec::new(),
+            recipients: Vec::new(),
+            bucket: None,
+            seconds_since: None,
+            created_from: None,
+            created_until: None,
+            cursor: None,
+            limit: limits::DEFAULT_GET_ENTRIES,
+        }
+    }
+
+    /// The entries of a table.
+    #[must_use]
+    pub fn table(table: TableId) -> Self {
+        Self { tables: vec![table], ..Self::blank() }
+    }
+
+    /// The entries that a recipient can read.
+    #[must_use]
+    pub fn recipient(recipient: RecipientId) -> Self {
+        Self { recipients: vec![recipient], ..Self::blank() }
+    }
+
+    /// The entries with these ids.
+    #[must_use]
+    pub fn ids(ids: Vec<EntryId>) -> Self {
+        Self { ids, ..Self::blank() }
+    }
+
+    /// The same, and of this table.
+    #[must_use]
+    pub fn with_table(mut self, table: TableId) -> Self {
+        self.tables.push(table);
+        self
+    }
+
+    /// Whether no condition is set: such a filter cannot be asked for.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        self.ids.is_empty()
+            && self.tables.is_empty()
+            && self.recipients.is_empty()
+            && [self.seconds_since, self.created_from, self.created_until].iter().all(Option::is_none)
+            && self.bucket.is_none()
+            && self.cursor.is_none()
+    }
+
+    /// Whether an entry fulfils every condition that does not depend on its arrival (SPEC 8.5).
+    #[must_use]
+    pub fn matches(&self, id: &EntryId, header: &Header, network: &Network) -> bool {
+        (self.ids.is_empty() || self.ids.contains(id))
+            && (self.tables.is_empty() || self.tables.contains(&header.table))
+            && (self.recipients.is_empty()
+                || header.recipients.iter().any(|wrapped| self.recipients.contains(&wrapped.recipient)))
+            && self.bucket.is_none_or(|bucket| bucket_of(id, network.bucket_bits) == bucket)
+            && self.created_from.is_none_or(|from| header.created >= from)
+            && self.created_until.is_none_or(|until| header.created < until)
     }
 
     /// The request that says this filter.

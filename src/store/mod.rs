@@ -17,7 +17,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, thread};
+use std::{collections::BTreeSet, fmt, path::Path, sync::Arc, thread};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
@@ -68,6 +68,12 @@ struct Core {
     clock: Clock,
     scopes: Scopes,
     readers: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.core.file.path()).finish_non_exhaustive()
+    }
 }
 
 impl Core {

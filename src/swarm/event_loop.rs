@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::monotonic,
     swarm::{
         Announced, Conduct, Event, PeerStatus, SwarmStatus, address,
         behaviour::{Behaviour, BehaviourEvent},
@@ -51,6 +52,7 @@ struct Peer {
     inbound: bool,
     connections: HashSet<ConnectionId>,
     agent: String,
+    identified: bool,
     serves: bool,
 }
 
@@ -193,6 +195,7 @@ impl EventLoop {
             inbound: endpoint.is_listener(),
             connections: HashSet::new(),
             agent: String::new(),
+            identified: false,
             serves: false,
         });
         known.connections.insert(connection);
@@ -206,11 +209,12 @@ impl EventLoop {
         let in_dht = info.protocols.contains(&wire::kad_protocol_name(&self.network));
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        let first = !known.serves;
-        known.serves = serves;
+        let first = !std::mem::replace(&mut known.identified, true);
+        known.serves |= serves;
         let seen_at = known.address.clone();
         if in_dht {
-            let addresses = info.listen_addrs.into_iter().filter(|a| address::is_reachable_from(a, &seen_at));
+            let told = info.listen_addrs.into_iter();
+            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
             for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -290,13 +294,24 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn add_address(&mut self, peer: PeerId, address: Multiaddr) {
-        self.swarm.add_peer_address(peer, address.clone());
-        self.swarm.behaviour_mut().kad.add_address(&peer, address);
+    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, teller: &PeerId) {
+        let Some(seen_at) = self.peers.get(teller).map(|teller| teller.address.clone()) else { return };
+        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at));
+        for address in reachable.take(limits::MAX_RECORD_ADDRESSES) {
+            self.swarm.add_peer_address(peer, address);
+        }
+    }
+
+    pub(super) fn introduced(&mut self, peer: PeerId) {
+        // Its answer shows that it serves, even if identify has not said so yet.
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.serves = true;
+            self.emit(Event::Introduced { peer });
+        }
     }
 
     pub(super) fn report(&mut self, peer: PeerId, conduct: Conduct) {
-        match self.scores.report(peer, conduct, Instant::now()) {
+        match self.scores.report(peer, conduct, monotonic()) {
             Verdict::Score(score) => {
                 self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
             }
@@ -308,19 +323,19 @@ impl EventLoop {
     }
 
     pub(super) fn ban(&mut self, peer: PeerId, until: Instant) {
-        self.scores.ban(peer, until, Instant::now());
+        self.scores.ban(peer, until, monotonic());
         self.block(peer, until);
     }
 
     fn block(&mut self, peer: PeerId, until: Instant) {
-        tracing::debug!(%peer, seconds = until.saturating_duration_since(Instant::now()).as_secs(), "blocked");
+        tracing::debug!(%peer, seconds = until.saturating_duration_since(monotonic()).as_secs(), "blocked");
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
         let _ = self.swarm.disconnect_peer_id(peer);
     }
 
     fn pardon(&mut self) {
-        for peer in self.scores.pardoned(Instant::now()) {
+        for peer in self.scores.pardoned(monotonic()) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
     }
@@ -397,7 +412,7 @@ impl EventLoop {
     }
 
     pub(super) fn status(&mut self) -> SwarmStatus {
-        let now = Instant::now();
+        let now = monotonic();
         let peers = self.peers.iter().map(|(id, peer)| PeerStatus {
             peer: id.to_string(),
             address: peer.address.to_string(),

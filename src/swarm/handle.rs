@@ -3,11 +3,12 @@
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use libp2p::{
     Multiaddr, PeerId, gossipsub,
+    multiaddr::Protocol,
     request_response::OutboundFailure,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
@@ -21,16 +22,19 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
-use crate::swarm::{
-    Conduct, Event,
-    event_loop::{Command, EventLoop},
-    exchange::Exchange,
+use crate::{
+    clock::monotonic,
+    swarm::{
+        Conduct, Event,
+        event_loop::{Command, EventLoop},
+        exchange::Exchange,
+    },
 };
 
 /// Requests under way in all.
 const MAX_REQUESTS: usize = 64;
 /// Requests under way per peer and operation.
-const MAX_REQUESTS_PER_PEER: usize = 4;
+const MAX_REQUESTS_PER_PEER: usize = 8;
 /// Peers whose requests are counted.
 const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A request is given up after this time, whatever the swarm says of it.
@@ -182,27 +186,31 @@ impl Handle {
         }
     }
 
-    /// Connects to a peer at one of these addresses, or at those known of it. An address may stand for its
-    /// own peer (`/p2p/...` at its end).
+    /// Connects to a peer at one of these addresses or those known of it; does nothing if it is connected.
     ///
     /// # Errors
     /// If no address answers.
-    pub async fn connect(
-        &self,
-        peer: Option<PeerId>,
-        addresses: Vec<Multiaddr>,
-    ) -> Result<PeerId, RequestError> {
-        let options = match peer {
-            Some(peer) => DialOpts::peer_id(peer)
-                .addresses(addresses)
-                .extend_addresses_through_behaviour()
-                .condition(PeerCondition::Disconnected)
-                .build(),
-            None => match addresses.into_iter().next() {
-                Some(address) => DialOpts::from(address),
-                None => return Err(RequestError::Unreachable),
-            },
-        };
+    pub async fn connect(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<PeerId, RequestError> {
+        let options = DialOpts::peer_id(peer)
+            .addresses(addresses)
+            .extend_addresses_through_behaviour()
+            // A dial that is under way may be of a worse address.
+            .condition(PeerCondition::Disconnected);
+        self.dial(options.build()).await
+    }
+
+    /// Connects to whoever is at an address; if the address ends in `/p2p/...`, to that peer alone.
+    ///
+    /// # Errors
+    /// If nobody answers, or somebody else.
+    pub async fn connect_to(&self, address: Multiaddr) -> Result<PeerId, RequestError> {
+        match address.iter().last() {
+            Some(Protocol::P2p(peer)) => self.connect(peer, vec![address]).await,
+            _ => self.dial(DialOpts::from(address)).await,
+        }
+    }
+
+    async fn dial(&self, options: DialOpts) -> Result<PeerId, RequestError> {
         let dial = self.ask(move |event_loop, answer| event_loop.dial(options, answer));
         match tokio::time::timeout(DIAL_DEADLINE, dial).await {
             Err(_) => Err(RequestError::Timeout),
@@ -210,9 +218,15 @@ impl Handle {
         }
     }
 
-    /// Makes an address of a peer known, if it can lead somewhere.
-    pub async fn add_address(&self, peer: PeerId, address: Multiaddr) {
-        self.tell(move |event_loop| event_loop.add_address(peer, address)).await;
+    /// Makes addresses of a peer known that `teller`, who is connected, told us of, as far as they can lead
+    /// somewhere from where the teller is.
+    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>, teller: PeerId) {
+        self.tell(move |event_loop| event_loop.add_addresses(peer, addresses, &teller)).await;
+    }
+
+    /// Tells the listeners that a node has introduced itself.
+    pub async fn introduced(&self, peer: PeerId) {
+        self.tell(move |event_loop| event_loop.introduced(peer)).await;
     }
 
     /// Closes the connections with a peer.
@@ -225,7 +239,7 @@ impl Handle {
 
     /// Keeps a peer away for so long.
     pub async fn ban(&self, peer: PeerId, length: Duration) {
-        self.tell(move |event_loop| event_loop.ban(peer, Instant::now() + length)).await;
+        self.tell(move |event_loop| event_loop.ban(peer, monotonic() + length)).await;
     }
 
     /// Notes what a peer did.

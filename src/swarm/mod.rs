@@ -6,7 +6,7 @@ mod event_loop;
 mod exchange;
 mod handle;
 pub mod ip_limits;
-//pub mod routes;
+pub mod routes;
 mod score;
 
 use std::time::Duration;
@@ -20,8 +20,6 @@ use p2pdb_protocol::{
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::transport;
-
 use self::ip_limits::IpLimits;
 pub use self::{
     address::is_reachable_from,
@@ -29,6 +27,7 @@ pub use self::{
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
+use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
 const INBOX: usize = 64;
@@ -169,6 +168,11 @@ pub enum Event {
         peer: PeerId,
         /// Whether it serves the operations, as nodes do.
         serves: bool,
+    },
+    /// A node has shown its record, and it is kept.
+    Introduced {
+        /// The node.
+        peer: PeerId,
     },
     /// The last connection with a peer is closed.
     Lost {

@@ -22,11 +22,15 @@ impl Operation for Index {
     type Response = IndexResponse;
 }
 
-/// Asks for the buckets of a table, or for the ids of one bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Asks for the buckets of a table, for the ids of one bucket, or for the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexRequest {
-    /// The table.
-    pub table: TableId,
+    /// The table; none: which tables there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableId>,
+    /// Only tables greater than this one, if tables are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_table: Option<TableId>,
     /// Only entries created at this time or later, in unix seconds.
     #[serde(default)]
     pub since: u64,
@@ -36,12 +40,12 @@ pub struct IndexRequest {
     /// Only ids greater than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<EntryId>,
-    /// Most ids wanted; [`limits::MAX_INDEX_IDS`] if none.
+    /// Most ids or tables wanted; [`limits::MAX_INDEX_IDS`] if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
-/// Bucket summaries, or the ids of one bucket.
+/// Bucket summaries, the ids of one bucket, or tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexResponse {
     /// Start of the scope, in unix seconds: later than asked for if the node keeps less.
@@ -52,7 +56,10 @@ pub struct IndexResponse {
     /// Ids of the bucket asked for, ascending.
     #[serde(default)]
     pub ids: List<EntryId, { limits::MAX_INDEX_IDS }>,
-    /// Whether the bucket has further ids.
+    /// Tables that the node holds entries of, ascending.
+    #[serde(default)]
+    pub tables: List<TableId, { limits::MAX_INDEX_IDS }>,
+    /// Whether there are further ids or tables.
     #[serde(default)]
     pub more: bool,
 }

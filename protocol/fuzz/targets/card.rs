@@ -1,0 +1,26 @@
+//! Table cards: a card that is read is written as a card that reads the same, and an error shows no private key.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use p2pdb_protocol::card::TableCard;
+
+fuzz_target!(|text: &str| {
+    let card = match TableCard::parse(text) {
+        Ok(card) => card,
+        Err(error) => {
+            let _ = error.to_string();
+            return;
+        }
+    };
+    let written = card.to_toml().expect("what was read can be written");
+    let again = TableCard::parse(&written).expect("what is written can be read");
+    assert_eq!(again.name, card.name);
+    assert_eq!(again.network.network.id(), card.network.network.id());
+    assert_eq!(again.table_public.der(), card.table_public.der());
+    assert_eq!(again.table_private.is_some(), card.table_private.is_some());
+    assert_eq!(
+        again.recipient_public.map(|key| key.table_id()),
+        card.recipient_public.map(|key| key.table_id())
+    );
+    assert_eq!(again.recipient_private.is_some(), card.recipient_private.is_some());
+});

@@ -1,0 +1,119 @@
+//! What every command starts from: the global flags, and what they lead to.
+
+use std::{env, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use getrandom::SysRng;
+use p2pdb_protocol::network::NetworkFile;
+use rand_core::UnwrapErr;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{
+        args::Globals,
+        failure::Advise as _,
+        output::{Output, is_watched},
+        passphrase,
+    },
+    config::{Config, Home, Loader},
+};
+
+/// The randomness of the operating system.
+pub(super) type Rng = UnwrapErr<SysRng>;
+
+/// The randomness of the operating system.
+pub(super) const fn rng() -> Rng {
+    UnwrapErr(SysRng)
+}
+
+/// The global flags of one run.
+#[derive(Debug)]
+pub(super) struct Context {
+    globals: Globals,
+}
+
+impl Context {
+    pub(super) const fn new(globals: Globals) -> Self {
+        Self { globals }
+    }
+
+    pub(super) const fn output(&self) -> Output {
+        Output::new(self.globals.json)
+    }
+
+    /// Whether progress is shown: a person watches and did not ask for quiet.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.globals.quiet && is_watched()
+    }
+
+    /// Starts to log to stderr; `usual` is the filter without `-v` and `-q`.
+    pub(super) fn start_logging(&self, usual: &str) -> Result<()> {
+        let filter = match (self.globals.quiet, self.globals.verbose) {
+            (true, _) => "error",
+            (false, 0) => usual,
+            (false, 1) => "warn,p2pdb=info",
+            (false, 2) => "info,p2pdb=debug",
+            (false, _) => "debug,p2pdb=trace",
+        };
+        let filter = EnvFilter::try_new(filter)
+            .with_context(|| {
+                format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}")
+            })
+            .hint("correct `log` in config.toml, or remove it")?;
+        let logger = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_watched());
+        // Only tests could have started one before.
+        let _ = logger.with_writer(std::io::stderr).try_init();
+        Ok(())
+    }
+
+    /// Where the home is or will be.
+    pub(super) fn home_path(&self) -> Result<PathBuf> {
+        Ok(match &self.globals.home {
+            Some(path) => path.clone(),
+            None => Home::default_path(|name| env::var_os(name))?,
+        })
+    }
+
+    /// The home, which must exist.
+    pub(super) fn home(&self) -> Result<Home> {
+        Ok(Home::open(&self.home_path()?)?)
+    }
+
+    /// Where the configuration is.
+    pub(super) fn config_path(&self) -> Result<PathBuf> {
+        Ok(match &self.globals.config {
+            Some(path) => path.clone(),
+            None => self.home()?.config(),
+        })
+    }
+
+    /// The file and the environment, for flags to be laid over.
+    pub(super) fn config_loader(&self) -> Result<Loader> {
+        let variables = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name != passphrase::VARIABLE);
+        let path = self.config_path()?;
+        let loader = Loader::new().environment(variables);
+        // A file that was named must be there; without one in the home the defaults hold.
+        if self.globals.config.is_some() || path.exists() { Ok(loader.file(&path)?) } else { Ok(loader) }
+    }
+
+    /// The configuration.
+    pub(super) fn config(&self) -> Result<Config> {
+        Ok(self.config_loader()?.load()?)
+    }
+
+    /// The network of the home.
+    pub(super) fn network(&self) -> Result<NetworkFile> {
+        let path = self.home()?.network();
+        match fs::read_to_string(&path) {
+            Ok(text) => NetworkFile::parse(&text)
+                .with_context(|| format!("cannot use the network file {}", path.display()))
+                .hint("get the file anew from whoever runs the network"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(NetworkFile::default()),
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .hint("check its permissions"),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Follows live: pages from each of several nodes by arrival, woken by announces.
+
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+
+use libp2p::{PeerId, gossipsub};
+use lru::LruCache;
+use p2pdb_protocol::{
+    entry::Entry,
+    filter::{Cursor, Filter, FilterError},
+    id::{EntryId, TableId},
+    limits,
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    client::{Client, ClientError},
+    swarm::{Announced, Handle},
+};
+
+/// Without announces, nodes are asked again after this time.
+const POLL: Duration = Duration::from_secs(10);
+/// Nodes are looked for again after so many polls.
+const POLLS_PER_SEARCH: u32 = 6;
+/// Ids that are remembered, so that an entry is handed out once though several nodes serve it.
+const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+/// Entries that wait for the reader; further ones stay on the nodes until he is done.
+const MAX_WAITING: usize = 64;
+/// Wake-ups that a busy follower may miss without harm: the next poll finds all.
+const MAX_WAKES: usize = 64;
+/// Nodes followed at the same time.
+const MAX_NODES: usize = 8;
+
+/// Passes on that something was announced.
+#[derive(Debug, Clone)]
+pub(super) struct Wakers(broadcast::Sender<(TableId, PeerId)>);
+
+impl Default for Wakers {
+    fn default() -> Self {
+        Self(broadcast::channel(MAX_WAKES).0)
+    }
+}
+
+impl Wakers {
+    /// A client cannot serve what it would forward: it only listens.
+    pub(super) async fn run(
+        self,
+        swarm: Handle,
+        mut announces: mpsc::Receiver<Announced>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let announced = tokio::select! {
+                () = shutdown.cancelled() => return,
+                announced = announces.recv() => announced,
+            };
+            let Some(Announced { source, table, message_id, .. }) = announced else { return };
+            // Nobody may be following.
+            let _ = self.0.send((table, source));
+            swarm.judge(message_id, source, gossipsub::MessageAcceptance::Ignore).await;
+        }
+    }
+}
+
+/// The entries that pass a filter, as they arrive. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Follow {
+    entries: mpsc::Receiver<Entry>,
+    _stop: DropGuard,
+}
+
+impl Follow {
+    /// The next entry, verified; none after the client was stopped.
+    pub async fn next(&mut self) -> Option<Entry> {
+        self.entries.recv().await
+    }
+}
+
+impl Client {
+    /// Follows what passes the filter: first what the nodes have already (set `seconds_since` to 0 to leave that
+    /// out), then live. Each entry comes once, from whichever node has it first.
+    ///
+    /// # Errors
+    /// If the filter has a cursor, which means something to one node only, or cannot be asked for.
+    pub fn follow(&self, filter: Filter) -> Result<Follow, ClientError> {
+        if filter.cursor.is_some() {
+            return Err(ClientError::CursorWithoutNode);
+        }
+        let filter = Filter { limit: limits::MAX_GET_ENTRIES, ..filter };
+        filter.to_request()?;
+        if filter.is_unbounded() {
+            return Err(ClientError::Filter(FilterError::Empty));
+        }
+        let (sender, entries) = mpsc::channel(MAX_WAITING);
+        let stop = self.inner.shutdown.child_token();
+        let follower = Follower {
+            client: self.clone(),
+            started: self.inner.clock.now(),
+            filter,
+            cursors: HashMap::new(),
+            seen: LruCache::new(MAX_SEEN),
+            entries: sender,
+        };
+        let wakes = self.inner.wakers.0.subscribe();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = follower.run(wakes) => {}
+            }
+        });
+        Ok(Follow { entries, _stop: stop.drop_guard() })
+    }
+}
+
+struct Follower {
+    client: Client,
+    started: u64,
+    filter: Filter,
+    cursors: HashMap<PeerId, Cursor>,
+    seen: LruCache<EntryId, ()>,
+    entries: mpsc::Sender<Entry>,
+}
+
+/// Nobody reads any more.
+struct ReaderGone;
+
+impl Follower {
+    async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
+        for table in &self.filter.tables {
+            self.client.inner.swarm.subscribe(*table).await;
+        }
+        let (mut nodes, mut polls) = (Vec::new(), 0);
+        loop {
+            if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {
+                match self.client.nodes(&self.filter.tables, self.client.inner.nodes).await {
+                    Ok(found) => nodes = found,
+                    Err(error) => tracing::warn!(%error, "nobody to follow, trying on"),
+                }
+            }
+            polls = polls.wrapping_add(1);
+            for node in nodes.clone() {
+                if self.drain(node).await.is_err() {
+                    return;
+                }
+            }
+            let deadline = tokio::time::Instant::now() + POLL;
+            // Whoever announces has the entry: it is asked at once, and followed from then on.
+            while let Ok(Ok((table, source))) = tokio::time::timeout_at(deadline, wakes.recv()).await {
+                if !self.filter.tables.contains(&table) {
+                    continue;
+                }
+                if !nodes.contains(&source) && nodes.len() < MAX_NODES {
+                    nodes.push(source);
+                }
+                if self.drain(source).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands out everything that one node has and the reader has not.
+    async fn drain(&mut self, node: PeerId) -> Result<(), ReaderGone> {
+        loop {
+            let cursor = self.cursors.get(&node).copied();
+            let mut filter = Filter { cursor, ..self.filter.clone() };
+            filter.seconds_since = match (cursor, self.filter.seconds_since) {
+                (Some(_), _) => None,
+                // A node that is asked for the first time later on: what arrived since the start counts.
+                (None, Some(since)) => {
+                    Some(since + self.client.inner.clock.now().saturating_sub(self.started))
+                }
+                (None, None) => None,
+            };
+            let page = match self.client.page(node, &filter).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::debug!(%node, %error, "a followed node does not answer");
+                    return Ok(());
+                }
+            };
+            let progress = cursor.is_none_or(|cursor| cursor != page.next);
+            self.cursors.insert(node, page.next);
+            for entry in page.entries {
+                if self.seen.put(entry.id(), ()).is_none() {
+                    self.entries.send(entry).await.map_err(|_| ReaderGone)?;
+                }
+            }
+            if !page.more || !progress {
+                return Ok(());
+            }
+        }
+    }
+}

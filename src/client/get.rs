@@ -1,0 +1,139 @@
+//! Gets entries from several nodes, checks each of them, and merges.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use p2pdb_protocol::{
+    entry::{Entry, UnverifiedEntry},
+    filter::{Cursor, Filter},
+    id::EntryId,
+    keys::PublicKey,
+    limits,
+    message::get::Get,
+    refusal::Refusal,
+};
+
+use crate::{
+    client::{Client, ClientError},
+    swarm::{Conduct, RequestError},
+};
+
+/// A page of verified entries of one node.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    pub(super) next: Cursor,
+    pub(super) more: bool,
+}
+
+/// A node that did not answer.
+#[derive(Debug)]
+pub struct NodeError {
+    /// The node.
+    pub node: PeerId,
+    /// Why.
+    pub error: RequestError,
+}
+
+/// What several nodes have together.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The entries, each verified and once, by creation time and id.
+    pub entries: Vec<Entry>,
+    /// The nodes that answered.
+    pub nodes: Vec<PeerId>,
+    /// The nodes that did not.
+    pub failed: Vec<NodeError>,
+}
+
+impl Client {
+    /// What the nodes have that passes the filter: at most `filter.limit` of each node, verified and merged.
+    ///
+    /// # Errors
+    /// If no node can be reached, or none answers, or the filter has a cursor, which means something to one node
+    /// only.
+    pub async fn get(&self, filter: &Filter) -> Result<Fetched, ClientError> {
+        if filter.cursor.is_some() {
+            return Err(ClientError::CursorWithoutNode);
+        }
+        let nodes = self.nodes(&filter.tables, self.inner.nodes).await?;
+        let gets = nodes.into_iter().map(|node| async move { (node, self.get_all(node, filter).await) });
+        let mut merged: BTreeMap<(u64, EntryId), Entry> = BTreeMap::new();
+        let (mut answered, mut failed) = (Vec::new(), Vec::new());
+        for (node, result) in futures::future::join_all(gets).await {
+            match result {
+                Ok(entries) => {
+                    answered.push(node);
+                    merged.extend(entries.into_iter().map(|e| ((e.header().created, e.id()), e)));
+                }
+                Err(ClientError::Request(error)) => failed.push(NodeError { node, error }),
+                Err(other) => return Err(other),
+            }
+        }
+        if answered.is_empty()
+            && let Some(NodeError { error, .. }) = failed.pop()
+        {
+            return Err(ClientError::Request(error));
+        }
+        Ok(Fetched { entries: merged.into_values().collect(), nodes: answered, failed })
+    }
+
+    /// Pages through what one node has that passes the filter, up to `filter.limit` entries.
+    ///
+    /// # Errors
+    /// If the node does not answer.
+    pub async fn get_all(&self, node: PeerId, filter: &Filter) -> Result<Vec<Entry>, ClientError> {
+        let mut filter = filter.clone();
+        let mut entries = Vec::new();
+        loop {
+            let page = self.page(node, &filter).await?;
+            filter.limit = filter.limit.saturating_sub(page.entries.len());
+            entries.extend(page.entries);
+            let progress = filter.cursor.is_none_or(|cursor| cursor.arrival < page.next.arrival);
+            if !page.more || filter.limit == 0 || !progress {
+                return Ok(entries);
+            }
+            filter.cursor = Some(page.next);
+        }
+    }
+
+    /// One page of one node, verified. Entries that do not verify, or do not pass the filter, are left out, and
+    /// count against the node.
+    pub(super) async fn page(&self, node: PeerId, filter: &Filter) -> Result<Page, ClientError> {
+        let mut request = filter.clone();
+        request.limit = filter.limit.clamp(1, limits::MAX_GET_ENTRIES);
+        let request = request.to_request()?;
+        let response = self.inner.swarm.request::<Get>(node, request).await?;
+        let keys: Vec<PublicKey> =
+            response.keys.iter().filter_map(|der| PublicKey::from_der(der).ok()).collect();
+        let encoded: Vec<Bytes> = response.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
+        let network = self.inner.network.clone();
+        let wanted = filter.clone();
+        let verified = tokio::task::spawn_blocking(move || {
+            let verify = |encoded: Bytes| -> Result<Entry, Refusal> {
+                let entry = UnverifiedEntry::decode(encoded, &network)?.check_work(&network)?;
+                let key = Self::table_key(&keys, &entry.header().table).ok_or(Refusal::TableKeyMissing)?;
+                let entry = entry.verify(&key)?;
+                if wanted.matches(&entry.id(), entry.header(), &network) {
+                    Ok(entry)
+                } else {
+                    Err(Refusal::Malformed)
+                }
+            };
+            encoded.into_iter().map(verify).collect::<Vec<_>>()
+        });
+        let verified = verified.await.map_err(|e| RequestError::Invalid(e.to_string()))?;
+        let mut entries = Vec::with_capacity(verified.len());
+        for result in verified {
+            match result {
+                Ok(entry) => entries.push(entry),
+                Err(refusal) => {
+                    tracing::warn!(%node, reason = refusal.name(), "a node served what it was not asked for");
+                    self.inner.swarm.report(node, Conduct::Misbehaviour).await;
+                }
+            }
+        }
+        Ok(Page { entries, next: response.next, more: response.more })
+    }
+}

@@ -1,0 +1,105 @@
+//! Keeps a few connections to nodes open: by the bootstrap list first, then by what was heard.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::swarm::{Event, Handle, routes::Routes};
+
+/// Shortest and longest pause between looks.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Nodes dialed at once.
+const MAX_DIALS: usize = 4;
+
+/// Keeps connections to nodes open.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    swarm: Handle,
+    routes: Arc<Routes>,
+    bootstrap: Arc<[Multiaddr]>,
+    target: usize,
+}
+
+impl Upkeep {
+    /// Aims at `target` connected nodes, beginning with those of `bootstrap`.
+    #[must_use]
+    pub fn new(swarm: Handle, routes: Arc<Routes>, bootstrap: Vec<Multiaddr>, target: usize) -> Self {
+        Self { swarm, routes, bootstrap: bootstrap.into(), target }
+    }
+
+    /// How many nodes' addresses are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.bootstrap.len() + self.routes.len()
+    }
+
+    /// Looks after the connections until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.look_after() => {}
+        }
+    }
+
+    async fn look_after(&self) {
+        let mut events = self.swarm.events();
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let Ok(connected) = self.swarm.serving_peers().await else { return };
+            if connected.len() < self.target {
+                self.dial_some(&connected).await;
+                self.swarm.refresh_dht().await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            } else {
+                pause = LONGEST_PAUSE;
+            }
+            let lost_one = async {
+                loop {
+                    match events.recv().await {
+                        Ok(Event::Lost { .. }) => return,
+                        Ok(_) | Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            if tokio::time::timeout(pause, lost_one).await.is_ok() {
+                pause = SHORTEST_PAUSE;
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn dial_some(&self, connected: &[PeerId]) {
+        let fresh = |peer: &PeerId| !connected.contains(peer) && *peer != self.swarm.local_peer();
+        // A bootstrap list may be long, or dead, and so may be what was heard: some of each.
+        let listed = self.bootstrap.iter().filter(|address| peer_of(address).is_none_or(|peer| fresh(&peer)));
+        let listed = listed.take(MAX_DIALS).map(|address| async move {
+            (address.to_string(), self.swarm.connect_to(address.clone()).await)
+        });
+        let heard = self.routes.mirrors(None, self.target + connected.len() + MAX_DIALS);
+        let heard =
+            heard.into_iter().filter(|route| fresh(&route.peer)).take(MAX_DIALS).map(|route| async move {
+                let dialed = self.swarm.connect(route.peer, route.addresses().collect()).await;
+                (route.peer.to_string(), dialed)
+            });
+        let (listed, heard) = futures::join!(join_all(listed), join_all(heard));
+        for (target, dialed) in listed.into_iter().chain(heard) {
+            if let Err(error) = dialed {
+                tracing::debug!(target, %error, "a node cannot be reached");
+            }
+        }
+    }
+}
+
+/// The peer at the end of an address.
+#[must_use]
+pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}

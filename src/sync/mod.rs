@@ -1,0 +1,228 @@
+//! Keeps this node level with others: reconciles with them, and passes on what is announced.
+
+mod driver;
+mod relay;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use p2pdb_protocol::{
+    id::TableId,
+    message::index::{Index, IndexRequest},
+    reconcile::{End, Report, Schedule, Seen, Verdict},
+};
+use rand_core::UnwrapErr;
+use serde::Serialize;
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::relay::Relay;
+use crate::{
+    clock::Clock,
+    ingest::{Gate, Mirror},
+    store::Store,
+    swarm::{Conduct, Event, Handle, routes::Routes},
+};
+
+/// Hints that a peer has more; further ones are dropped, since the periodic round finds the same.
+const MAX_HINTS: usize = 64;
+
+/// What reconciliation works with.
+#[derive(Debug)]
+pub struct Context {
+    pub(crate) swarm: Handle,
+    pub(crate) store: Store,
+    pub(crate) gate: Gate,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) clock: Clock,
+    pub(crate) max_tables: usize,
+    seen: Mutex<Seen>,
+    totals: Mutex<Totals>,
+    hints: mpsc::Sender<PeerId>,
+}
+
+/// What reconciliation did since the start.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Totals {
+    /// Sessions, one for each peer and table.
+    pub sessions: u64,
+    /// Entries that came by them.
+    pub fetched: u64,
+    /// Bytes that came by them.
+    pub received_bytes: u64,
+    /// Buckets that differed.
+    pub buckets_differing: u64,
+    /// Sessions that ended by a peer's fault.
+    pub misbehaved: u64,
+    /// Peers being reconciled with right now.
+    pub running: u64,
+}
+
+impl Context {
+    /// A context, and the receiver of its hints for [`run`].
+    #[must_use]
+    pub fn new(
+        swarm: Handle,
+        store: Store,
+        gate: Gate,
+        routes: Arc<Routes>,
+        clock: Clock,
+        max_tables: usize,
+    ) -> (Arc<Self>, mpsc::Receiver<PeerId>) {
+        let (hints, hinted) = mpsc::channel(MAX_HINTS);
+        let (seen, totals) = (Mutex::new(Seen::new()), Mutex::default());
+        (Arc::new(Self { swarm, store, gate, routes, clock, max_tables, seen, totals, hints }), hinted)
+    }
+
+    /// Says that a peer seems to have what this node lacks.
+    pub fn hint(&self, peer: PeerId) {
+        // Full: enough is known to be missing.
+        let _ = self.hints.try_send(peer);
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.lock_totals().clone()
+    }
+
+    fn lock_totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tables that this node mirrors, as far as it knows them.
+    async fn own_tables(&self) -> Vec<TableId> {
+        match self.gate.mirror() {
+            Mirror::Only(own) => own.iter().copied().collect(),
+            Mirror::All => match self.store.tables().await {
+                Ok(tables) => tables.into_iter().map(|summary| summary.table).collect(),
+                Err(error) => {
+                    tracing::error!(%error, "the tables could not be read");
+                    Vec::new()
+                }
+            },
+        }
+    }
+
+    /// The tables to reconcile with a peer: those that both mirror.
+    async fn common_tables(&self, peer: PeerId) -> Vec<TableId> {
+        let Some(route) = self.routes.of(&peer) else { return Vec::new() };
+        let theirs = route.record().tables.clone();
+        match (self.gate.mirror(), theirs) {
+            (Mirror::Only(own), None) => own.iter().copied().collect(),
+            (Mirror::Only(own), Some(theirs)) => {
+                theirs.into_iter().filter(|table| own.contains(table)).collect()
+            }
+            (Mirror::All, Some(theirs)) => theirs.into_iter().take(self.max_tables).collect(),
+            (Mirror::All, None) => self.tables_of(peer).await,
+        }
+    }
+
+    /// The tables that a full mirror holds, as far as this node has room for tables.
+    async fn tables_of(&self, peer: PeerId) -> Vec<TableId> {
+        let mut tables = BTreeSet::new();
+        let mut after_table = None;
+        while tables.len() < self.max_tables {
+            let request = IndexRequest { after_table, ..Default::default() };
+            let Ok(response) = self.swarm.request::<Index>(peer, request).await else { break };
+            let page = response.tables;
+            let ascends =
+                page.is_sorted_by(|a, b| a < b) && page.first().is_none_or(|t| Some(*t) > after_table);
+            if !ascends {
+                self.swarm.report(peer, Conduct::Misbehaviour).await;
+                break;
+            }
+            after_table = page.last().copied();
+            tables.extend(page.into_iter().take(self.max_tables - tables.len()));
+            if !response.more || after_table.is_none() {
+                break;
+            }
+        }
+        tables.into_iter().collect()
+    }
+
+    async fn reconcile(&self, peer: PeerId) -> Report {
+        self.lock_totals().running += 1;
+        let mut total = Report::default();
+        for table in self.common_tables(peer).await {
+            let report = driver::run(self, peer, table).await;
+            tracing::debug!(%peer, %table, ?report, "reconciled");
+            let mut totals = self.lock_totals();
+            totals.sessions += 1;
+            totals.fetched += report.fetched;
+            totals.received_bytes += report.received_bytes;
+            totals.buckets_differing += report.buckets_differing;
+            drop(totals);
+            total.merge(&report);
+            if matches!(report.end, End::Misbehaved(_)) {
+                break;
+            }
+        }
+        self.lock_totals().running -= 1;
+        match total.verdict() {
+            Verdict::Misbehaved => {
+                self.lock_totals().misbehaved += 1;
+                self.swarm.report(peer, Conduct::Misbehaviour).await;
+            }
+            Verdict::Useless => self.swarm.report(peer, Conduct::EmptyPromise).await,
+            _ => {}
+        }
+        total
+    }
+}
+
+/// Reconciles with whom the schedule says until `shutdown`; `interval` is the mean pause between rounds with a
+/// random peer.
+pub async fn run(
+    context: Arc<Context>,
+    mut hinted: mpsc::Receiver<PeerId>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
+    let started = Instant::now();
+    let mut rng = UnwrapErr(getrandom::SysRng);
+    let mut schedule = Schedule::with_period(interval, Duration::ZERO, &mut rng);
+    let mut events = context.swarm.events();
+    let mut sessions: JoinSet<(PeerId, Report)> = JoinSet::new();
+    loop {
+        while let Some(peer) = schedule.poll(started.elapsed(), &mut rng) {
+            let context = Arc::clone(&context);
+            sessions.spawn(async move { (peer, context.reconcile(peer).await) });
+        }
+        let wake = schedule.next_wake().map(|at| started + at);
+        let sleep = async {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            event = events.recv() => match event {
+                Ok(Event::Introduced { peer }) => schedule.connected(peer, started.elapsed()),
+                Ok(Event::Lost { peer }) => schedule.disconnected(&peer, started.elapsed()),
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            },
+            Some(peer) = hinted.recv() => schedule.mismatched(&peer, started.elapsed()),
+            Some(Ok((peer, report))) = sessions.join_next() => {
+                schedule.finished(&peer, &report, started.elapsed());
+            }
+            () = sleep => {}
+        }
+    }
+    // What was fetched is stored; the rest is fetched another time.
+    sessions.shutdown().await;
+}
