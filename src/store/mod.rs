@@ -360,9 +360,3 @@ impl Store {
         })
     }
 }
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("path", &self.core.file.path()).finish_non_exhaustive()
-    }
-}
