@@ -98,6 +98,7 @@ fn rates(config: &Config) -> Rates {
         gets: rates.get,
         get_bytes: u32::try_from(rates.get_bytes.0).unwrap_or(u32::MAX),
         puts: rates.put,
+        announced: rates.announce,
         per_address: rates.address_factor,
     }
 }
