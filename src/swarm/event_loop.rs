@@ -7,10 +7,11 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
-    core::ConnectedPoint,
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    core::{ConnectedPoint, transport::ListenerId},
     gossipsub, identify,
     kad::{self, QueryId},
+    multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use p2pdb_protocol::{
@@ -39,8 +40,10 @@ use crate::{
 /// Something that the event loop does for somebody else.
 pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
-/// How often bans are looked through.
-const PARDON_INTERVAL: Duration = Duration::from_secs(15);
+/// How often bans and the need of a relay are looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// What a peer speaks that relays for others.
+const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// Providers of one table that are wanted of the DHT.
@@ -54,6 +57,7 @@ struct Peer {
     agent: String,
     identified: bool,
     serves: bool,
+    relays: bool,
 }
 
 type Dialer = oneshot::Sender<Option<PeerId>>;
@@ -71,12 +75,16 @@ pub(super) struct EventLoop {
     topics: HashMap<gossipsub::TopicHash, TableId>,
     dialing: HashMap<ConnectionId, Dialer>,
     finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
+    /// When to look for a relay, if this node may be behind NAT.
+    relay_after: Option<Instant>,
+    relay_listener: Option<ListenerId>,
 }
 
 impl EventLoop {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         network: Network,
+        relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,
         own_commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
@@ -95,18 +103,23 @@ impl EventLoop {
             topics: HashMap::new(),
             dialing: HashMap::new(),
             finding: HashMap::new(),
+            relay_after: relay_patience.map(|patience| monotonic() + patience),
+            relay_listener: None,
         }
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut pardon = tokio::time::interval(PARDON_INTERVAL);
+        let mut tick = tokio::time::interval(TICK);
         loop {
             // Own commands come first: answers must not wait behind a flood of events.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(command) = self.commands.recv() => command(&mut self),
-                _ = pardon.tick() => self.pardon(),
+                _ = tick.tick() => {
+                    self.pardon();
+                    self.seek_relay();
+                }
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -160,8 +173,13 @@ impl EventLoop {
                 tracing::debug!(%error, "incoming connection failed");
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
-            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-                tracing::warn!(?addresses, %error, "listener closed");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.relay_listener == Some(listener_id) {
+                    self.relay_listener = None;
+                }
+                if let Err(error) = reason {
+                    tracing::warn!(?addresses, %error, "listener closed");
+                }
             }
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 tracing::info!(%address, "reachable from outside");
@@ -197,6 +215,7 @@ impl EventLoop {
             agent: String::new(),
             identified: false,
             serves: false,
+            relays: false,
         });
         known.connections.insert(connection);
         if let Some(dialer) = self.dialing.remove(&connection) {
@@ -211,6 +230,7 @@ impl EventLoop {
         known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
         let first = !std::mem::replace(&mut known.identified, true);
         known.serves |= serves;
+        known.relays = info.protocols.contains(&RELAY_PROTOCOL);
         let seen_at = known.address.clone();
         if in_dht {
             let told = info.listen_addrs.into_iter();
@@ -337,6 +357,22 @@ impl EventLoop {
     fn pardon(&mut self) {
         for peer in self.scores.pardoned(monotonic()) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+    }
+
+    /// Asks a peer to relay for this node, if nobody found it reachable so far.
+    fn seek_relay(&mut self) {
+        let due = self.relay_after.is_some_and(|after| after <= monotonic());
+        if !due || self.relay_listener.is_some() || self.swarm.external_addresses().next().is_some() {
+            return;
+        }
+        // Through a relay there is no way to a further relay.
+        let direct = |peer: &Peer| peer.relays && !peer.address.iter().any(|p| p == Protocol::P2pCircuit);
+        let Some((id, relay)) = self.peers.iter().find(|(_, peer)| direct(peer)) else { return };
+        let Ok(address) = relay.address.clone().with_p2p(*id) else { return };
+        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
+            Ok(listener) => self.relay_listener = Some(listener),
+            Err(error) => tracing::debug!(relay = %id, %error, "no listening through a relay"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Nodes meet, take entries, tell each other, and serve them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use p2pdb::{
     ingest::Mirror,
@@ -141,4 +141,36 @@ async fn a_follower_hears_of_entries_as_they_come() {
         poster.put_to(node, std::slice::from_ref(&entry), table().public_key()).await.unwrap();
         assert_eq!(news.next().await.unwrap().id(), entry.id());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
+    let network = network();
+    let relay = TestNode::with(&network, &[], |config| {
+        config.swarm.nat.relay_server = true;
+        // A relay tells its clients how it is reached; here it is known beforehand.
+        let port = free_port();
+        config.swarm.listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+        config.swarm.external = config.swarm.listen.clone();
+    })
+    .await;
+    let hidden = TestNode::with(&network, &[relay.address.clone()], |config| {
+        config.swarm.nat.relay_client = true;
+        config.swarm.relay_patience = Duration::ZERO;
+    })
+    .await;
+    let circuit = support::eventually("the hidden node has an address at the relay", || async {
+        let addresses = hidden.node.addresses().await.unwrap();
+        addresses.into_iter().find(|address| address.to_string().contains("p2p-circuit"))
+    })
+    .await;
+    let client = client(&network, &[]).await;
+    assert_eq!(client.connect(circuit).await.unwrap(), hidden.node.peer());
+    let entry = entry(&network, table(), key(1).public_key(), "around the corner");
+    let outcomes = client.put_to(hidden.node.peer(), &[entry], table().public_key()).await.unwrap();
+    assert_eq!(outcomes[0].name(), "stored");
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
