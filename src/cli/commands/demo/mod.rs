@@ -92,9 +92,9 @@ pub(in crate::cli) fn run(context: &Context) -> Result<Exit> {
         tokio::select! {
             biased;
             interrupted = interrupted() => interrupted?,
-            told = story::tell(context, scratch.path(), &mut teller) => told.with_context(|| {
-                let done = teller.steps.last().map_or("at its begin", |step| step.step);
-                format!("the demo failed after {} steps ({done})", teller.steps.len())
+            told = story::tell(context, scratch.path(), &mut teller) => told.map_err(|error| {
+                // In words alone: whoever runs the demo can do nothing about nodes that cannot be reached.
+                anyhow!("the demo failed after {}: {error:#}", teller.steps.last().map_or("nothing", |step| step.step))
             })?,
         }
         let path = scratch.path().to_owned();

@@ -1,9 +1,10 @@
 //! Nodes as processes of their own, in a directory that goes when the demo ends.
 
 use std::{
+    cell::RefCell,
     env,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
@@ -49,7 +50,7 @@ upnp = false
 pub(super) struct NodeProcess {
     pub(super) name: char,
     home: Home,
-    child: Child,
+    child: RefCell<Child>,
     /// Held open, so that what the node prints never fails.
     _output: Option<ChildStdout>,
     address: Multiaddr,
@@ -125,8 +126,14 @@ impl NodeProcess {
         let mut child = command.spawn().context("cannot start a process")?;
         let output = child.stdout.take();
         // Killed from here on, whatever happens.
-        let mut node =
-            Self { name, home, child, _output: None, address: Multiaddr::empty(), peer: PeerId::random() };
+        let mut node = Self {
+            name,
+            home,
+            child: RefCell::new(child),
+            _output: None,
+            address: Multiaddr::empty(),
+            peer: PeerId::random(),
+        };
         let read = tokio::task::spawn_blocking(move || {
             let mut output = BufReader::new(output.context("the node has no standard output")?);
             let mut line = String::new();
@@ -155,31 +162,39 @@ impl NodeProcess {
 
     /// The id of its process.
     pub(super) fn process(&self) -> u32 {
-        self.child.id()
+        self.child.borrow().id()
+    }
+
+    /// Fails if the process has ended, with what it logged last.
+    pub(super) fn check_alive(&self) -> Result<()> {
+        match self.ended()? {
+            Some(status) => bail!(self.complaint(&format!("ended by itself ({status})"))),
+            None => Ok(()),
+        }
+    }
+
+    fn ended(&self) -> io::Result<Option<ExitStatus>> {
+        self.child.borrow_mut().try_wait()
     }
 
     /// Asks it through its admin socket.
-    ///
-    /// # Errors
-    /// If it ended, with what it logged last.
-    pub(super) async fn status(&mut self) -> Result<Status> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!(self.complaint(&format!("ended by itself ({status})")));
-        }
+    pub(super) async fn status(&self) -> Result<Status> {
+        self.check_alive()?;
         let answer = admin::ask(&self.home.admin_socket(), &admin::Request::Status).await;
         let answer = answer.with_context(|| self.complaint("does not answer"))?;
         Ok(Status::deserialize(&answer)?)
     }
 
     /// Kills it: it has no chance to save anything.
-    pub(super) fn kill(&mut self) -> Result<ExitStatus> {
-        self.child.kill()?;
-        Ok(self.child.wait()?)
+    pub(super) fn kill(&self) -> Result<ExitStatus> {
+        let mut child = self.child.borrow_mut();
+        child.kill()?;
+        Ok(child.wait()?)
     }
 
     /// Runs it again after it was killed, with nothing of what it had stored, to begin with another node.
-    pub(super) async fn start_empty(mut self, first_contact: &Multiaddr) -> Result<Self> {
-        ensure!(self.child.try_wait()?.is_some(), "node {} still runs", self.name);
+    pub(super) async fn start_empty(self, first_contact: &Multiaddr) -> Result<Self> {
+        ensure!(self.ended()?.is_some(), "node {} still runs", self.name);
         fs::remove_dir_all(self.home.store())?;
         let home = Home::create(self.home.root())?;
         Self::run(self.name, home, &["--bootstrap".to_owned(), first_contact.to_string()]).await
@@ -192,15 +207,14 @@ impl NodeProcess {
         let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n    ");
         let said =
             if last.is_empty() { "it logged nothing".to_owned() } else { format!("its log:\n    {last}") };
-        format!("node {} (process {}) {what}; {said}", self.name, self.child.id())
+        format!("node {} (process {}) {what}; {said}", self.name, self.process())
     }
 }
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
         // Ended already, if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.kill();
     }
 }
 
