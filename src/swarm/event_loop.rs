@@ -10,7 +10,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     core::{ConnectedPoint, transport::ListenerId},
     gossipsub, identify,
-    kad::{self, QueryId},
+    kad::{self, QueryId, store::RecordStore as _},
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::monotonic,
     swarm::{
-        Announced, Conduct, Event, PeerStatus, SwarmStatus, address,
+        Announced, Conduct, Event, PeerStatus, SwarmStatus,
+        address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         exchange::{AllWaiting, Exchange, Outlets},
         handle,
@@ -44,8 +45,12 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 const TICK: Duration = Duration::from_secs(5);
 /// What a peer speaks that relays for others.
 const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
+/// On shutdown peers have this long to take the last answers.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// Length of the keys of SPEC 11.2.
+const PROVIDER_KEY_BYTES: usize = 32;
 /// Providers of one table that are wanted of the DHT.
 const MAX_PROVIDERS: usize = 64;
 
@@ -67,6 +72,8 @@ pub(super) struct EventLoop {
     pub(super) own_commands: mpsc::Sender<Command>,
     pub(super) outlets: Outlets,
     pub(super) waiting: AllWaiting,
+    /// Answers handed over and not yet sent.
+    pub(super) answering: usize,
     network: Network,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
@@ -95,6 +102,7 @@ impl EventLoop {
             own_commands,
             outlets,
             waiting: AllWaiting::default(),
+            answering: 0,
             network,
             commands,
             events,
@@ -130,6 +138,16 @@ impl EventLoop {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             command(&mut self);
+        }
+        // What was answered has to reach the peers before the connections go.
+        let flushed = async {
+            while self.answering > 0 {
+                let event = self.swarm.select_next_some().await;
+                self.on_event(event);
+            }
+        };
+        if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
+            tracing::debug!("some peers did not take their answers before the swarm stopped");
         }
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -200,6 +218,9 @@ impl EventLoop {
             BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
                 self.on_query(id, result, step.last);
             }
+            BehaviourEvent::Kad(kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { record: Some(record) },
+            }) => self.on_provider(record),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }
@@ -262,6 +283,19 @@ impl EventLoop {
         }
     }
 
+    /// Keeps who provides a table for others, as far as it makes sense: keys are hashes, and addresses are few and
+    /// lead somewhere.
+    fn on_provider(&mut self, mut record: kad::ProviderRecord) {
+        let Some(seen_at) = self.peers.get(&record.provider).map(|peer| peer.address.clone()) else { return };
+        if record.key.as_ref().len() != PROVIDER_KEY_BYTES {
+            return;
+        }
+        record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
+        record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
+        // A full store takes no more: others of the nearest nodes will.
+        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
+    }
+
     fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
         let Some(table) = self.topics.get(&message.topic).copied() else {
             return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
@@ -314,12 +348,14 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, teller: &PeerId) {
-        let Some(seen_at) = self.peers.get(teller).map(|teller| teller.address.clone()) else { return };
-        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at));
-        for address in reachable.take(limits::MAX_RECORD_ADDRESSES) {
+    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        for address in addresses.into_iter().take(limits::MAX_RECORD_ADDRESSES) {
             self.swarm.add_peer_address(peer, address);
         }
+    }
+
+    pub(super) fn address_of(&self, peer: &PeerId) -> Option<Multiaddr> {
+        Some(self.peers.get(peer)?.address.clone())
     }
 
     pub(super) fn introduced(&mut self, peer: PeerId) {
@@ -343,7 +379,7 @@ impl EventLoop {
     }
 
     pub(super) fn ban(&mut self, peer: PeerId, until: Instant) {
-        self.scores.ban(peer, until, monotonic());
+        self.scores.ban(peer, until);
         self.block(peer, until);
     }
 
@@ -355,8 +391,14 @@ impl EventLoop {
     }
 
     fn pardon(&mut self) {
-        for peer in self.scores.pardoned(monotonic()) {
+        let now = monotonic();
+        for peer in self.scores.pardoned(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        // Gossip has to forget as the scores do.
+        for peer in self.peers.keys() {
+            let score = self.scores.score(peer, now);
+            self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
         }
     }
 
@@ -442,9 +484,22 @@ impl EventLoop {
         self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
     }
 
+    /// Confirmed addresses and those listened on, the widest first; loopback only if there is nothing else.
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
-        let confirmed: Vec<_> = self.swarm.external_addresses().cloned().collect();
-        if confirmed.is_empty() { self.swarm.listeners().cloned().collect() } else { confirmed }
+        let all = self.swarm.external_addresses().chain(self.swarm.listeners());
+        let mut scoped: Vec<_> =
+            all.filter_map(|address| Some((address::scope(address)?, address))).collect();
+        scoped.sort_by_key(|(scope, _)| std::cmp::Reverse(*scope));
+        if scoped.first().is_some_and(|(widest, _)| *widest > Scope::Machine) {
+            scoped.retain(|(scope, _)| *scope > Scope::Machine);
+        }
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        for (_, address) in scoped {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
     }
 
     pub(super) fn status(&mut self) -> SwarmStatus {

@@ -100,13 +100,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
     }
 }
 
-async fn send(
-    context: &Context,
-    peer: PeerId,
-    table: TableId,
-    id: RequestId,
-    request: Request,
-) -> Happened {
+async fn send(context: &Context, peer: PeerId, table: TableId, id: RequestId, request: Request) -> Happened {
     let answer = match request {
         Request::Index { table, since } => {
             index(context, peer, IndexRequest { table: Some(table), since, ..Default::default() }).await

@@ -171,6 +171,26 @@ async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
     assert_eq!(outcomes[0].name(), "stored");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_reached_over_tcp_quic_and_websocket() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| {
+        let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"];
+        config.swarm.listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    })
+    .await;
+    until("it listens three ways", || async { node.node.addresses().await.unwrap().len() == 3 }).await;
+    for (number, address) in node.node.addresses().await.unwrap().into_iter().enumerate() {
+        let client = client(&network, &[]).await;
+        let peer = client.connect(address).await.unwrap();
+        let entry = entry(&network, table(), key(1).public_key(), &format!("way {number}"));
+        let outcomes = client.put_to(peer, &[entry], table().public_key()).await.unwrap();
+        assert_eq!(outcomes[0].name(), "stored");
+        client.stop().await;
+    }
+    assert_eq!(node.entries().await, 3);
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
