@@ -80,7 +80,7 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
         // From here on a signal stops the node cleanly, also while it starts.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let node = Node::start(key, NodeConfig { ..node_config }).await.context("the node does not start")?;
+        let node = Node::start(key, node_config).await.context("the node does not start")?;
         let node = Arc::new(node);
         let stopped = async {
             tokio::select! {
