@@ -245,7 +245,9 @@ struct Checks {
 #[derive(Debug)]
 struct Keys {
     stored: HashMap<TableId, PublicKey>,
-    sent: Vec<Bytes>,
+    sent: HashMap<TableId, PublicKey>,
+    /// Why a table's key is not among those sent.
+    otherwise: Refusal,
     room_for_tables: bool,
 }
 
@@ -293,7 +295,12 @@ impl Checks {
 
     async fn keys_for(&self, entries: &[Numbered<UnverifiedEntry>], sent: Vec<Bytes>) -> Keys {
         let tables: BTreeSet<TableId> = entries.iter().map(|(_, entry)| entry.header().table).collect();
-        let mut keys = Keys { stored: HashMap::new(), sent, room_for_tables: false };
+        let mut keys = Keys {
+            stored: HashMap::new(),
+            sent: HashMap::new(),
+            otherwise: Refusal::TableKeyMissing,
+            room_for_tables: false,
+        };
         let mut all_stored = true;
         for table in tables {
             match self.stored_key(&table).await {
@@ -304,6 +311,14 @@ impl Checks {
             }
         }
         if !all_stored {
+            for der in sent {
+                match PublicKey::from_der(&der) {
+                    Ok(key) => {
+                        keys.sent.insert(key.table_id(), key);
+                    }
+                    Err(_) => keys.otherwise = Refusal::TableKeyInvalid,
+                }
+            }
             // Tables are free to make: how many there may be is a quota of the node.
             let tables = self.store.tables().await.inspect_err(store_failed);
             keys.room_for_tables = tables.is_ok_and(|tables| tables.len() < self.max_tables);
@@ -330,7 +345,7 @@ impl Checks {
         }
         let (key, is_new) = match keys.stored.get(&table) {
             Some(key) => (key.clone(), false),
-            None => (sent_key(&table, &keys.sent)?, true),
+            None => (keys.sent.get(&table).ok_or(keys.otherwise)?.clone(), true),
         };
         let entry = entry.verify(&key)?;
         if is_new && !keys.room_for_tables {
@@ -342,18 +357,6 @@ impl Checks {
     fn lock_keys(&self) -> MutexGuard<'_, LruCache<TableId, PublicKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn sent_key(table: &TableId, sent: &[Bytes]) -> Result<PublicKey, Refusal> {
-    let mut refusal = Refusal::TableKeyMissing;
-    for der in sent {
-        match PublicKey::from_der(der) {
-            Ok(key) if key.table_id() == *table => return Ok(key),
-            Ok(_) => {}
-            Err(_) => refusal = Refusal::TableKeyInvalid,
-        }
-    }
-    Err(refusal)
 }
 
 fn store_failed(error: &StoreError) {

@@ -73,7 +73,7 @@ async fn a_client_finds_mirrors_it_was_not_told_of_and_puts_to_three() {
 async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
     let network = network();
     let a = TestNode::start(&network, Mirror::All, &[]).await;
-    let b = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let b = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     let client = client(&network, &[&a.address]).await;
     let node = client.connect(a.address.clone()).await.unwrap();
     let put = async |text: String| {
@@ -90,7 +90,7 @@ async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
         put(format!("meanwhile {number}")).await;
     }
     let back = away.start().await;
-    let late = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let late = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     for node in [&back, &late] {
         until("they catch up", || async { node.entries().await == 40 }).await;
     }
@@ -104,7 +104,7 @@ async fn a_partial_mirror_never_stores_another_table() {
     let network = network();
     let (one, other) = (table(), key(3));
     let full = TestNode::start(&network, Mirror::All, &[]).await;
-    let part = TestNode::start(&network, only(&[table_id(one)]), &[full.address.clone()]).await;
+    let part = TestNode::start(&network, only(&[table_id(one)]), std::slice::from_ref(&full.address)).await;
     let client = client(&network, &[&full.address]).await;
     let node = client.connect(full.address.clone()).await.unwrap();
     for number in 0..10 {
@@ -154,7 +154,7 @@ async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
         config.swarm.external = config.swarm.listen.clone();
     })
     .await;
-    let hidden = TestNode::with(&network, &[relay.address.clone()], |config| {
+    let hidden = TestNode::with(&network, std::slice::from_ref(&relay.address), |config| {
         config.swarm.nat.relay_client = true;
         config.swarm.relay_patience = Duration::ZERO;
     })
