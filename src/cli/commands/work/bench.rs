@@ -6,7 +6,7 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -24,6 +24,7 @@ use crate::{
         format,
         output::{Answer, write_fields},
     },
+    clock::monotonic,
     config::HomeError,
 };
 
@@ -125,11 +126,11 @@ fn network(args: &Args, context: &Context) -> Result<Network> {
 
 /// Hashes per second on so many threads.
 fn measure(threads: NonZeroUsize, length: Duration) -> Result<f64> {
-    let began = now();
+    let began = monotonic();
     let hashes = thread::scope(|scope| {
         let hash = || {
             let mut hashes = 0;
-            while now() - began < length {
+            while monotonic() - began < length {
                 hashes += pow::benchmark(CHUNK);
             }
             hashes
@@ -138,10 +139,5 @@ fn measure(threads: NonZeroUsize, length: Duration) -> Result<f64> {
         workers.into_iter().map(|worker| worker.join().ok()).sum::<Option<u64>>()
     });
     let hashes = hashes.ok_or_else(|| anyhow!("a thread of the benchmark failed"))?;
-    Ok(hashes as f64 / (now() - began).as_secs_f64())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-fn now() -> Instant {
-    Instant::now()
+    Ok(hashes as f64 / (monotonic() - began).as_secs_f64())
 }
