@@ -3,6 +3,7 @@
 
 mod cli;
 mod cli_nodes;
+mod demo;
 mod interop;
 mod layering;
 mod purity;

@@ -14,6 +14,7 @@ mod key;
 mod man;
 mod peers;
 mod put;
+mod put_records;
 mod run;
 mod status;
 mod table;

@@ -26,6 +26,7 @@ use serde::Serialize;
 use crate::{
     cli::{
         Exit,
+        commands::put_records,
         context::Context,
         failure::Advise as _,
         keyring::Keyring,
@@ -72,6 +73,13 @@ pub(in crate::cli) struct Args {
     /// Post an entry for each line or paragraph of the input
     #[arg(long, value_enum)]
     each: Option<Unit>,
+    /// Post an entry for each record of this file, many at a time; records have empty lines between them, `-` is standard
+    /// input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "each", "threads", "save"])]
+    records: Option<PathBuf>,
+    /// Append the id of each entry to this file once a node has stored it
+    #[arg(long, value_name = "FILE", requires = "records")]
+    acknowledged: Option<PathBuf>,
     /// Threads for the proof of work [default: all cores]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
@@ -179,6 +187,9 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     };
     let poster =
         Poster { args, context, network, table: table_key, recipients, author, clock: Clock::system() };
+    if let Some(records) = &args.records {
+        return context.block_on(post_records(poster, records));
+    }
     let contents = contents(args)?;
     match &args.save {
         Some(path) => save(&poster, contents, path),
@@ -268,6 +279,35 @@ async fn post(poster: &Poster<'_>, contents: impl Iterator<Item = io::Result<Vec
         }
         is_stored &= batch.put(poster, &client, &nodes).await?;
         Ok(if is_stored { Exit::Success } else { Exit::Failure })
+    };
+    let result = result.await;
+    client.stop().await;
+    result
+}
+
+async fn post_records(poster: Poster<'_>, records: &Path) -> Result<Exit> {
+    let Poster { args, context, network, table, recipients, author, .. } = poster;
+    let client = args.reach.client(context).await?;
+    let result = async {
+        let nodes = args.reach.nodes(&client, &[table.public_key().table_id()]).await?;
+        let maker = put_records::Maker {
+            network,
+            table,
+            recipients,
+            author,
+            media_type: args.media_type.clone(),
+            expires_after: args.expires.map(|period| period.0),
+        };
+        put_records::put(put_records::Job {
+            context,
+            client: &client,
+            nodes: &nodes,
+            maker,
+            records,
+            acknowledged: args.acknowledged.as_deref(),
+            most: batch_entries(&client, &nodes),
+        })
+        .await
     };
     let result = result.await;
     client.stop().await;
