@@ -56,7 +56,12 @@ pub(crate) fn now() -> u64 {
 }
 
 /// A sealed entry without its work.
-pub(crate) fn sealed(network: &Network, table: &PrivateKey, recipient: &PublicKey, text: &str) -> SealedEntry {
+pub(crate) fn sealed(
+    network: &Network,
+    table: &PrivateKey,
+    recipient: &PublicKey,
+    text: &str,
+) -> SealedEntry {
     Draft {
         table,
         recipients: std::slice::from_ref(recipient),
