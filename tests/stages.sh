@@ -2,6 +2,8 @@
 # Sourced by tests/run and .ci/run: runs stages one after the other, all of them whatever fails, and adds up what their
 # runners count. A stage that counts nothing (a formatter, a linter) is one check.
 
+# Without it a stage would have the status of `tee`.
+set -o pipefail
 export CARGO_TERM_COLOR=never NO_COLOR=1
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"

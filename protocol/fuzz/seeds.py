@@ -1,5 +1,5 @@
-"""Writes a good input of every kind into the corpus of each fuzz target: checksums, keys and required fields are more
-than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with that one's environment.
+"""Writes a good input of every kind into the corpus of each fuzz target: checksums, keys and required fields
+are more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with its environment.
 
     python protocol/fuzz/seeds.py protocol/fuzz/corpus
 """
@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "interop"))
-from p2pdb_spec import entry, export, ids, keys, record, seal  # noqa: E402
-from p2pdb_spec.network import Network  # noqa: E402
+from p2pdb_spec import entry, export, ids, keys, record, seal
+from p2pdb_spec.network import Network
 
 NETWORK_TOML = """name = "fuzz"
 bucket_bits = 12
@@ -50,7 +50,9 @@ def messages(encoded: bytes, spki: bytes, signed: bytes) -> dict[str, bytes]:
         "hello-response": (RESPONSE + 0, [0, None, {"record": signed, "records": [signed]}]),
         "put-request": (REQUEST + 1, {"entries": [encoded], "keys": [spki]}),
         "put-response": (RESPONSE + 1, [0, None, {"outcomes": [0, 1, 31]}]),
-        "index-request": (REQUEST + 2, {"table": identifier, "since": 0, "bucket": 3, "after": identifier, "limit": 9}),
+        "index-request": (
+            REQUEST + 2, {"table": identifier, "since": 0, "bucket": 3, "after": identifier, "limit": 9}
+        ),
         "index-response": (
             RESPONSE + 2,
             [0, None, {"since": 0, "buckets": [[3, 1, bytes(16)]], "ids": [identifier], "more": False}],
@@ -58,11 +60,12 @@ def messages(encoded: bytes, spki: bytes, signed: bytes) -> dict[str, bytes]:
         "announce": (REQUEST + 3, [identifier]),
         "get-request": (
             REQUEST + 4,
-            {"ids": [identifier], "tables": [identifier], "recipients": [identifier], "bucket": 3, "seconds_since": 60,
-             "created_from": 1, "created_until": 2, "cursor": cursor, "limit": 100},
+            {"ids": [identifier], "tables": [identifier], "recipients": [identifier], "bucket": 3,
+             "seconds_since": 60, "created_from": 1, "created_until": 2, "cursor": cursor, "limit": 100},
         ),
         "get-response": (
-            RESPONSE + 4, [0, None, {"entries": [[7, encoded]], "keys": [spki], "next": cursor, "more": False}]
+            RESPONSE + 4,
+            [0, None, {"entries": [[7, encoded]], "keys": [spki], "next": cursor, "more": False}],
         ),
         "busy": (RESPONSE + 4, [1, 250, None]),
     }  # fmt: skip
@@ -78,10 +81,11 @@ def seeds() -> dict[str, dict[str, bytes]]:
     spki, table_id = keys.spki(table), keys.key_id(table)
     said = record.NodeRecord(node_key, 1, (b"\x04\x7f\x00\x00\x01\x06\x12\x67",), (table_id,), 0, 30)
     signed = record.sign(said, node, b"\x01" * 32)
+    shared, private = pem(recipient, public=True), pem(recipient)
     card = (
         f'version = 1\nname = "fuzz"\n[network]\n{NETWORK_TOML}'
         f"[table]\npublic_key = '''{pem(table, public=True)}'''\nprivate_key = '''{pem(table)}'''\n"
-        f"[recipient]\npublic_key = '''{pem(recipient, public=True)}'''\nprivate_key = '''{pem(recipient)}'''\n"
+        f"[recipient]\npublic_key = '''{shared}'''\nprivate_key = '''{private}'''\n"
     )
     key_files = {
         "public": pem(table, public=True).encode(),

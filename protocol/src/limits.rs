@@ -56,7 +56,7 @@ pub const MAX_INDEX_IDS: usize = 2048;
 pub const MAX_ANNOUNCE_IDS: usize = 64;
 
 /// Largest hello request frame, in bytes (SPEC 8.1).
-pub const HELLO_REQUEST_BYTES: usize = 16 << 10;
+pub const HELLO_REQUEST_BYTES: usize = 24 << 10;
 /// Largest hello response frame, in bytes (SPEC 8.1).
 pub const HELLO_RESPONSE_BYTES: usize = 64 << 10;
 /// Largest put request frame, in bytes (SPEC 8.1).

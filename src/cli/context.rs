@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use getrandom::SysRng;
 use p2pdb_protocol::network::NetworkFile;
 use rand_core::UnwrapErr;
@@ -12,10 +12,14 @@ use crate::{
     cli::{
         args::Globals,
         failure::Advise as _,
+        node_config::store_options,
         output::{Output, is_watched},
         passphrase,
     },
+    clock::Clock,
     config::{Config, Home, Loader},
+    node::store_file,
+    store::Store,
 };
 
 /// The randomness of the operating system.
@@ -101,6 +105,27 @@ impl Context {
     /// The configuration.
     pub(super) fn config(&self) -> Result<Config> {
         Ok(self.config_loader()?.load()?)
+    }
+
+    /// Runs what waits for the network or the store.
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::runtime::Runtime::new().context("cannot start threads")?.block_on(future)
+    }
+
+    /// The store of the home, which no node may have open; it must exist.
+    pub(super) fn store(&self) -> Result<Store> {
+        let path = store_file(&self.home()?.store());
+        if !path.exists() {
+            return Err(anyhow!("this home has no store yet: {} is missing", path.display()))
+                .hint("run a node with `p2pdb run`, or take entries with `p2pdb import`");
+        }
+        self.new_store()
+    }
+
+    /// The store of the home, made if it is not there.
+    pub(super) fn new_store(&self) -> Result<Store> {
+        let (options, network) = (store_options(&self.config()?), self.network()?.network);
+        Ok(Store::open(&store_file(&self.home()?.store()), network, options, Clock::system())?)
     }
 
     /// The network of the home.

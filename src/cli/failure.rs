@@ -2,7 +2,13 @@
 
 use std::{error::Error, fmt, io, process::ExitCode};
 
-use crate::config::{ConfigError, HomeError};
+use crate::{
+    client::ClientError,
+    config::{ConfigError, HomeError},
+    node::admin::AdminError,
+    store::StoreError,
+    swarm::RequestError,
+};
 
 /// How a command ended; scripts may rely on these codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +96,27 @@ fn write_report(to: &mut dyn io::Write, error: &anyhow::Error) -> io::Result<()>
 }
 
 fn exit(error: &anyhow::Error) -> Exit {
-    error.downcast_ref::<Advised>().map_or(Exit::Failure, |advised| advised.exit)
+    match error.downcast_ref::<Advised>() {
+        Some(advised) if advised.exit != Exit::Failure => advised.exit,
+        Some(advised) => exit(&advised.error),
+        None if error.chain().any(is_unreachable) => Exit::Unreachable,
+        None => Exit::Failure,
+    }
+}
+
+/// Whether it means that no node answers.
+fn is_unreachable(cause: &(dyn Error + 'static)) -> bool {
+    let request = |error: &RequestError| {
+        matches!(error, RequestError::Unreachable | RequestError::Timeout | RequestError::Closed)
+    };
+    cause.downcast_ref().is_some_and(request)
+        || match cause.downcast_ref() {
+            Some(ClientError::Unreachable { .. } | ClientError::NoMirror { .. }) => true,
+            // Passed on as if it were the request's own.
+            Some(ClientError::Request(error)) => request(error),
+            _ => false,
+        }
+        || matches!(cause.downcast_ref(), Some(AdminError::NotRunning))
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
@@ -100,7 +126,24 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         (cause.downcast_ref::<HomeError>().map(HomeError::hint))
             .or_else(|| cause.downcast_ref::<ConfigError>().map(ConfigError::hint))
+            .or_else(|| lower_hint(cause).map(str::to_owned))
     })
+}
+
+/// What to do about the errors of lower layers, which know nothing of commands.
+fn lower_hint(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(AdminError::NotRunning) = cause.downcast_ref() {
+        return Some("start one with `p2pdb run`");
+    }
+    if let Some(StoreError::InUse { .. }) = cause.downcast_ref() {
+        return Some("stop the node that runs on this home, or name another home with --home");
+    }
+    if let Some(ClientError::NoMirror { .. }) = cause.downcast_ref() {
+        return Some("name a node that mirrors the table with --peer, or run one yourself");
+    }
+    is_unreachable(cause).then_some(
+        "check the connection and the addresses; name a node that runs with --peer /ip4/../tcp/../p2p/PEERID",
+    )
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -138,5 +181,15 @@ mod tests {
         let error = Err::<(), _>(anyhow!("nobody there")).exit(Exit::Unreachable, "try later").unwrap_err();
         assert_eq!(exit(&error), Exit::Unreachable);
         assert_eq!(exit(&anyhow!("plain")), Exit::Failure);
+        for unreachable in [
+            anyhow::Error::from(ClientError::Unreachable { tried: 3 }),
+            ClientError::Request(RequestError::Timeout).into(),
+            RequestError::Unreachable.into(),
+            AdminError::NotRunning.into(),
+        ] {
+            let error = unreachable.context("cannot ask");
+            assert_eq!(exit(&error), Exit::Unreachable, "{error:?}");
+            assert!(written(&error).contains("\nhint: "), "{error:?}");
+        }
     }
 }

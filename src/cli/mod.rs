@@ -6,12 +6,17 @@
 mod args;
 mod commands;
 mod context;
+mod entries;
 mod failure;
+mod filter;
 mod format;
 mod keyring;
+mod node_config;
 mod output;
 mod passphrase;
+mod posting;
 mod progress;
+mod reach;
 mod tables;
 
 use std::process::ExitCode;

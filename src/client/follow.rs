@@ -168,7 +168,9 @@ impl Follower {
             filter.seconds_since = match (cursor, self.filter.seconds_since) {
                 (Some(_), _) => None,
                 // A node that is asked for the first time later on: what arrived since the start counts.
-                (None, Some(since)) => Some(since + self.client.inner.clock.now().saturating_sub(self.started)),
+                (None, Some(since)) => {
+                    Some(since + self.client.inner.clock.now().saturating_sub(self.started))
+                }
                 (None, None) => None,
             };
             let page = match self.client.page(node, &filter).await {

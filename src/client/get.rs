@@ -115,7 +115,11 @@ impl Client {
                 let entry = UnverifiedEntry::decode(encoded, &network)?.check_work(&network)?;
                 let key = Self::table_key(&keys, &entry.header().table).ok_or(Refusal::TableKeyMissing)?;
                 let entry = entry.verify(&key)?;
-                if wanted.matches(&entry.id(), entry.header(), &network) { Ok(entry) } else { Err(Refusal::Malformed) }
+                if wanted.matches(&entry.id(), entry.header(), &network) {
+                    Ok(entry)
+                } else {
+                    Err(Refusal::Malformed)
+                }
             };
             encoded.into_iter().map(verify).collect::<Vec<_>>()
         });

@@ -49,16 +49,15 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::{
-    clock::Clock,
-    swarm::{self, Event, Handle, RequestError, StartError, routes::Routes},
-};
-
 pub use self::{
     follow::Follow,
     get::{Fetched, NodeError},
     put::{NodePut, PutReport},
     upkeep::Upkeep,
+};
+use crate::{
+    clock::Clock,
+    swarm::{self, Event, Handle, RequestError, StartError, routes::Routes},
 };
 
 /// Nodes that an entry is put to, and that are asked for entries.
@@ -121,7 +120,8 @@ impl ClientConfig {
     /// # Errors
     /// If one of its bootstrap addresses is not a multiaddr.
     pub fn new(file: &NetworkFile) -> Result<Self, ClientError> {
-        let bootstrap = file.bootstrap.iter().map(|address| parse_address(address)).collect::<Result<_, _>>()?;
+        let bootstrap =
+            file.bootstrap.iter().map(|address| parse_address(address)).collect::<Result<_, _>>()?;
         Ok(Self {
             network: file.network.clone(),
             bootstrap,
@@ -237,14 +237,18 @@ impl Client {
     /// # Errors
     /// If it does not answer.
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ClientError> {
-        Ok(self.inner.swarm.connect(None, vec![address]).await?)
+        Ok(self.inner.swarm.connect_to(address).await?)
     }
 
     /// Introduces this client to a connected node and learns of others.
     ///
     /// # Errors
     /// If the node does not answer, or its record is not its own.
-    pub async fn hello(&self, node: PeerId, tables: Option<Vec<TableId>>) -> Result<HelloResponse, ClientError> {
+    pub async fn hello(
+        &self,
+        node: PeerId,
+        tables: Option<Vec<TableId>>,
+    ) -> Result<HelloResponse, ClientError> {
         let Inner { swarm, routes, clock, .. } = &*self.inner;
         Ok(meet::greet(swarm, routes, clock, node, None, tables).await?)
     }
@@ -330,7 +334,7 @@ impl Client {
     }
 
     async fn connect_and_greet(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if self.inner.swarm.connect(Some(peer), addresses).await.is_ok() {
+        if self.inner.swarm.connect(peer, addresses).await.is_ok() {
             // Whether it serves is known once it has answered.
             if let Err(error) = self.hello(peer, None).await {
                 tracing::debug!(%peer, %error, "a node did not introduce itself");

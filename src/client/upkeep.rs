@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::swarm::{Event, Handle, routes::Routes};
@@ -37,6 +39,13 @@ impl Upkeep {
 
     /// Looks after the connections until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.look_after() => {}
+        }
+    }
+
+    async fn look_after(&self) {
         let mut events = self.swarm.events();
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -51,42 +60,38 @@ impl Upkeep {
             let lost_one = async {
                 loop {
                     match events.recv().await {
-                        Ok(Event::Lost { .. }) => return SHORTEST_PAUSE,
-                        Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
-                        Err(_) => std::future::pending().await,
+                        Ok(Event::Lost { .. }) => return,
+                        Ok(_) | Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => std::future::pending().await,
                     }
                 }
             };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                short = lost_one => {
-                    pause = short;
-                    tokio::time::sleep(short).await;
-                }
+            if tokio::time::timeout(pause, lost_one).await.is_ok() {
+                pause = SHORTEST_PAUSE;
+                tokio::time::sleep(pause).await;
             }
         }
     }
 
     async fn dial_some(&self, connected: &[PeerId]) {
-        let listed = self.bootstrap.iter().filter(|address| {
-            peer_of(address).is_none_or(|peer| !connected.contains(&peer) && peer != self.swarm.local_peer())
+        let fresh = |peer: &PeerId| !connected.contains(peer) && *peer != self.swarm.local_peer();
+        // A bootstrap list may be long, or dead, and so may be what was heard: some of each.
+        let listed = self.bootstrap.iter().filter(|address| peer_of(address).is_none_or(|peer| fresh(&peer)));
+        let listed = listed.take(MAX_DIALS).map(|address| async move {
+            (address.to_string(), self.swarm.connect_to(address.clone()).await)
         });
-        let listed = listed.map(|address| (peer_of(address), vec![address.clone()]));
         let heard = self.routes.mirrors(None, self.target + connected.len() + MAX_DIALS);
-        let heard = heard.into_iter().filter(|route| !connected.contains(&route.peer));
-        let heard = heard.map(|route| (Some(route.peer), route.addresses().collect::<Vec<_>>()));
-        // A bootstrap list may be long, or dead: some of each.
-        let mut targets: Vec<_> = listed.take(MAX_DIALS).chain(heard.take(MAX_DIALS)).collect();
-        targets.dedup_by_key(|(peer, _)| *peer);
-        let dials = targets.into_iter().map(|(peer, addresses)| async move {
-            let named = peer.filter(|_| addresses.iter().all(|address| peer_of(address).is_none()));
-            let dialed = self.swarm.connect(named, addresses).await;
+        let heard =
+            heard.into_iter().filter(|route| fresh(&route.peer)).take(MAX_DIALS).map(|route| async move {
+                let dialed = self.swarm.connect(route.peer, route.addresses().collect()).await;
+                (route.peer.to_string(), dialed)
+            });
+        let (listed, heard) = futures::join!(join_all(listed), join_all(heard));
+        for (target, dialed) in listed.into_iter().chain(heard) {
             if let Err(error) = dialed {
-                tracing::debug!(?peer, %error, "a node cannot be reached");
+                tracing::debug!(target, %error, "a node cannot be reached");
             }
-        });
-        futures::future::join_all(dials).await;
+        }
     }
 }
 

@@ -14,13 +14,12 @@ use p2pdb_protocol::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
+pub use self::mirror::Mirror;
+use self::{checks::Checks, pool::Pool};
 use crate::{
     clock::Clock,
     store::{Committed, NewEntry, Store, StoreError},
 };
-
-pub use self::mirror::Mirror;
-use self::{checks::Checks, pool::Pool};
 
 /// Entries that wait at the gate, over all ways in.
 const MAX_WAITING: usize = 4096;
@@ -166,12 +165,13 @@ impl Gate {
         while entries.peek().is_some() {
             let chunk: Vec<_> = entries.by_ref().take(CHUNK).collect();
             let (checks, step) = (Arc::clone(&self.checks), step.clone());
-            let run = move || chunk.into_iter().map(|(place, entry)| (place, step(&checks, entry))).collect();
+            let run = move || -> Vec<Numbered<Result<U, Refusal>>> {
+                chunk.into_iter().map(|(place, entry)| (place, step(&checks, entry))).collect()
+            };
             runs.push(self.pool.run(run));
         }
-        let results: Vec<Option<Vec<Numbered<Result<U, Refusal>>>>> = futures::future::join_all(runs).await;
         let mut passed = Vec::new();
-        for (place, result) in results.into_iter().flatten().flatten() {
+        for (place, result) in futures::future::join_all(runs).await.into_iter().flatten().flatten() {
             match result {
                 Ok(entry) => passed.push((place, entry)),
                 Err(refusal) => settle(judgements, place, Outcome::Refused(refusal)),

@@ -17,7 +17,10 @@ impl Pool {
     }
 
     /// Runs `work` when a worker is free; none if it panicked or the program ends.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let _worker = self.workers.acquire().await.ok()?;
         tokio::task::spawn_blocking(work).await.ok()
     }

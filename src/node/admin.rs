@@ -128,7 +128,7 @@ async fn answer(request: Request, node: &Node) -> Answer {
             Ok(status) => serde_json::to_value(status).map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         },
-        Request::AddPeer { address } => match node.swarm().connect(None, vec![address.clone()]).await {
+        Request::AddPeer { address } => match node.swarm().connect_to(address.clone()).await {
             Ok(peer) => Ok(serde_json::json!({ "peer": peer.to_string() })),
             Err(error) => Err(format!("{address}: {error}")),
         },
@@ -151,7 +151,9 @@ pub async fn ask(path: &Path, request: &Request) -> Result<serde_json::Value, Ad
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
 
     let stream = match UnixStream::connect(path).await {
-        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Err(AdminError::NotRunning),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
+            return Err(AdminError::NotRunning);
+        }
         other => other?,
     };
     let (reader, mut writer) = stream.into_split();

@@ -174,7 +174,7 @@ impl Node {
         if let Some(file) = &config.routes {
             upkeep::load_routes(&routes, file, clock.now());
         }
-        let own_record = Arc::new(OwnRecord::new(signing, config.network.id()));
+        let own_record = OwnRecord::new(signing, config.network.id(), horizon);
         let service = Arc::new(Service::new(
             store.clone(),
             gate.clone(),
@@ -183,7 +183,6 @@ impl Node {
             clock.clone(),
             own_record,
             config.rates,
-            horizon,
         ));
         let (sync, hinted) = sync::Context::new(
             swarm.clone(),
@@ -206,7 +205,7 @@ impl Node {
         let upkeep = Upkeep::new(swarm.clone(), Arc::clone(&routes), config.bootstrap, TARGET_NODES);
         tasks.spawn(upkeep.run(work.clone()));
         tasks.spawn(sync::run(Arc::clone(&sync), hinted, config.sync_interval, work.clone()));
-        let relay = sync::Relay::new(Arc::clone(&sync));
+        let relay = sync::Relay::new(Arc::clone(&sync), config.rates);
         tasks.spawn(relay.clone().listen(announces, work.clone()));
         tasks.spawn(relay.announce(gate.admitted(), work.clone()));
         tasks.spawn(upkeep::sweep(store.clone(), work.clone()));

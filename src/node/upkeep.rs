@@ -52,7 +52,12 @@ pub(super) fn load_routes(routes: &Routes, file: &Path, now: u64) {
 }
 
 /// Keeps the routes on disk until `shutdown`.
-pub(super) async fn keep_routes(routes: Arc<Routes>, file: PathBuf, clock: Clock, shutdown: CancellationToken) {
+pub(super) async fn keep_routes(
+    routes: Arc<Routes>,
+    file: PathBuf,
+    clock: Clock,
+    shutdown: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -43,7 +43,8 @@ impl Answer for Get {
 }
 
 fn response(page: Page) -> Option<GetResponse> {
-    let entries = page.entries.into_iter().map(|(arrival, entry)| Some((arrival, Blob::try_from(entry).ok()?)));
+    let entries =
+        page.entries.into_iter().map(|(arrival, entry)| Some((arrival, Blob::try_from(entry).ok()?)));
     let keys = page.keys.into_iter().map(|key| Blob::try_from(key).ok());
     Some(GetResponse {
         entries: List::try_from(entries.collect::<Option<Vec<_>>>()?).ok()?,

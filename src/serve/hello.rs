@@ -28,14 +28,15 @@ const MAX_RECORDS_BYTES: usize = limits::HELLO_RESPONSE_BYTES - limits::MAX_RECO
 pub struct OwnRecord {
     key: ed25519::Keypair,
     network: NetworkId,
+    horizon: u64,
     signed: Mutex<Option<SignedRecord>>,
 }
 
 impl OwnRecord {
-    /// A record to be signed with the node's key.
+    /// A record to be signed with the node's key; `horizon` is what the store keeps by age, in seconds, 0 for all.
     #[must_use]
-    pub const fn new(key: ed25519::Keypair, network: NetworkId) -> Self {
-        Self { key, network, signed: Mutex::new(None) }
+    pub const fn new(key: ed25519::Keypair, network: NetworkId, horizon: u64) -> Self {
+        Self { key, network, horizon, signed: Mutex::new(None) }
     }
 
     /// The signed record that says what `record` says; if that is new, with the sequence number `now`, or the next.
@@ -61,7 +62,11 @@ impl Answer for Hello {
         (&service.hellos, 1)
     }
 
-    async fn answer(service: &Service, incoming: &Incoming<Self>, request: HelloRequest) -> Reply<HelloResponse> {
+    async fn answer(
+        service: &Service,
+        incoming: &Incoming<Self>,
+        request: HelloRequest,
+    ) -> Reply<HelloResponse> {
         let now = service.clock.now();
         if let Some(record) = request.record {
             match service.routes.met(incoming.peer, record.into_inner(), now) {
@@ -81,7 +86,8 @@ impl Answer for Hello {
         let mut room = MAX_RECORDS_BYTES;
         let mut records = service.routes.mirrors(tables.as_deref(), limits::MAX_HELLO_RECORDS);
         records.retain(|route| route.peer != incoming.peer);
-        let records = records.into_iter().filter_map(|route| Blob::try_from(route.signed.encoded().clone()).ok());
+        let records =
+            records.into_iter().filter_map(|route| Blob::try_from(route.signed.encoded().clone()).ok());
         let records: Vec<_> = records
             .take_while(|record: &RecordBytes| {
                 let fits = record.len() + 8 <= room;
@@ -112,7 +118,7 @@ impl Service {
             sequence: 0,
             addresses,
             tables: tables.map(|tables| tables.iter().copied().collect()),
-            horizon: self.horizon,
+            horizon: self.own_record.horizon,
             // Our 0 means no limit, the record's means none at all.
             puts_per_minute: if self.rates.puts == 0 { u64::from(u32::MAX) } else { self.rates.puts.into() },
         };

@@ -12,15 +12,14 @@ use p2pdb_protocol::message::{Operation, Reply, Status};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::quota::Limiter;
+pub use self::{hello::OwnRecord, quota::Rates};
 use crate::{
     clock::Clock,
     ingest::Gate,
     store::Store,
     swarm::{Handle, Inbox, Incoming, routes::Routes},
 };
-
-use self::quota::Limiter;
-pub use self::{hello::OwnRecord, quota::Rates};
 
 /// Requests of one operation that are answered at the same time.
 const MAX_ANSWERING: usize = 16;
@@ -35,9 +34,8 @@ pub struct Service {
     pub(crate) routes: Arc<Routes>,
     pub(crate) swarm: Handle,
     pub(crate) clock: Clock,
-    pub(crate) own_record: Arc<OwnRecord>,
+    pub(crate) own_record: OwnRecord,
     rates: Rates,
-    horizon: u64,
     hellos: Limiter,
     indexes: Limiter,
     index_pages: Limiter,
@@ -47,8 +45,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that answers out of `store` and admits through `gate`; `horizon` is what the store keeps by
-    /// age, in seconds, 0 for all.
+    /// A service that answers out of `store` and admits through `gate`.
     #[must_use]
     pub fn new(
         store: Store,
@@ -56,9 +53,8 @@ impl Service {
         routes: Arc<Routes>,
         swarm: Handle,
         clock: Clock,
-        own_record: Arc<OwnRecord>,
+        own_record: OwnRecord,
         rates: Rates,
-        horizon: u64,
     ) -> Self {
         let limiter = |items| Limiter::per_minute(items, rates.per_address);
         Self {
@@ -69,7 +65,6 @@ impl Service {
             clock,
             own_record,
             rates,
-            horizon,
             hellos: limiter(rates.hellos),
             indexes: limiter(rates.indexes),
             index_pages: limiter(rates.index_pages),

@@ -37,7 +37,8 @@ impl Answer for Put {
                 _ => {}
             }
         }
-        match List::try_from(judgements.iter().map(|judgement| judgement.outcome.code()).collect::<Vec<_>>()) {
+        match List::try_from(judgements.iter().map(|judgement| judgement.outcome.code()).collect::<Vec<_>>())
+        {
             Ok(outcomes) => Reply::Ok(PutResponse { outcomes }),
             Err(_) => Reply::refused(Status::Failed),
         }

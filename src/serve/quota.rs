@@ -33,6 +33,8 @@ pub struct Rates {
     pub get_bytes: u32,
     /// Entries put.
     pub puts: u32,
+    /// Ids announced.
+    pub announced: u32,
     /// How many times that one address may ask for: several people live behind one.
     pub per_address: u32,
 }
@@ -41,11 +43,12 @@ impl Default for Rates {
     fn default() -> Self {
         Self {
             hellos: 12,
-            indexes: 12,
-            index_pages: 600,
+            indexes: 60,
+            index_pages: 12_000,
             gets: 600,
             get_bytes: 256 << 20,
             puts: 600,
+            announced: 600,
             per_address: 4,
         }
     }

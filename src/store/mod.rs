@@ -10,6 +10,7 @@ mod options;
 mod query;
 mod retention;
 mod schema;
+mod summary;
 mod verify;
 mod writer;
 
@@ -25,7 +26,7 @@ use p2pdb_protocol::{
     id::{EntryId, TableId},
     network::Network,
 };
-use redb::{ReadTransaction, ReadableTable};
+use redb::ReadTransaction;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::{
@@ -36,13 +37,15 @@ pub use self::{
     query::Page,
     retention::Swept,
     schema::DropReason,
+    summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
 };
 use self::{
     file::{Opener, StoreFile},
     index::Scopes,
     options::Settings,
-    schema::{Place, State, TableTotals},
+    schema::{Place, State},
+    summary::summaries,
     writer::{Answer, Request},
 };
 use crate::clock::Clock;
@@ -50,52 +53,9 @@ use crate::clock::Clock;
 /// Snapshots that are read at the same time, at most.
 const READERS: usize = 8;
 
-/// What the store knows of an id (SPEC 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Presence {
-    /// Nothing.
-    Unknown,
-    /// It is stored.
-    Stored,
-    /// It was dropped on purpose.
-    Dropped,
-}
-
-/// A table in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableSummary {
-    /// The table.
-    pub table: TableId,
-    /// Entries stored.
-    pub entries: u64,
-    /// The sum of their encoded lengths.
-    pub bytes: u64,
-    /// The arrival number of the newest entry ever stored; 0 if there was none.
-    pub newest_arrival: u64,
-}
-
-/// The store in numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Entries stored.
-    pub entries: u64,
-    /// The sum of their encoded lengths.
-    pub bytes: u64,
-    /// Tables known.
-    pub tables: u64,
-    /// Ids kept as dropped.
-    pub dropped: u64,
-    /// The arrival number of the newest entry ever stored; 0 if there was none.
-    pub newest_arrival: u64,
-    /// What entries and dropped ids are charged for their space, in bytes.
-    pub charged_bytes: u64,
-    /// Length of the file, in bytes; it grows by doubling and may have holes.
-    pub file_bytes: u64,
-    /// What the file takes on the disk, in bytes.
-    pub disk_bytes: u64,
-}
-
 /// A handle to the store; clones share it. See the module for how it works.
+///
+/// The file is released by [`Store::close`], or some time after the last handle is gone.
 #[derive(Clone)]
 pub struct Store {
     core: Arc<Core>,
@@ -399,17 +359,4 @@ impl Store {
             if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
         })
     }
-}
-
-fn summaries(txn: &ReadTransaction) -> Result<Vec<TableSummary>, redb::Error> {
-    let totals = txn.open_table(schema::TABLE_TOTALS)?;
-    let mut summaries = Vec::new();
-    for row in txn.open_table(schema::TABLES)?.iter()? {
-        let (table_no, row) = row?;
-        let (table, _) = schema::parse_table(row.value())?;
-        let totals = totals.get(table_no.value())?.map(|row| TableTotals::from_row(row.value()));
-        let TableTotals { entries, bytes, newest, .. } = totals.unwrap_or_default();
-        summaries.push(TableSummary { table, entries, bytes, newest_arrival: newest });
-    }
-    Ok(summaries)
 }

@@ -77,7 +77,7 @@ impl EventLoop {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         network: Network,
-            commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<Command>,
         own_commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
         outlets: Outlets,
@@ -213,7 +213,7 @@ impl EventLoop {
         known.serves |= serves;
         let seen_at = known.address.clone();
         if in_dht {
-                let told = info.listen_addrs.into_iter();
+            let told = info.listen_addrs.into_iter();
             let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
             for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);

@@ -8,6 +8,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, gossipsub,
+    multiaddr::Protocol,
     request_response::OutboundFailure,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
@@ -33,7 +34,7 @@ use crate::{
 /// Requests under way in all.
 const MAX_REQUESTS: usize = 64;
 /// Requests under way per peer and operation.
-const MAX_REQUESTS_PER_PEER: usize = 4;
+const MAX_REQUESTS_PER_PEER: usize = 8;
 /// Peers whose requests are counted.
 const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A request is given up after this time, whatever the swarm says of it.
@@ -185,27 +186,31 @@ impl Handle {
         }
     }
 
-    /// Connects to a peer at one of these addresses, or at those known of it. An address may stand for its
-    /// own peer (`/p2p/...` at its end).
+    /// Connects to a peer at one of these addresses or those known of it; does nothing if it is connected.
     ///
     /// # Errors
     /// If no address answers.
-    pub async fn connect(
-        &self,
-        peer: Option<PeerId>,
-        addresses: Vec<Multiaddr>,
-    ) -> Result<PeerId, RequestError> {
-        let options = match peer {
-            Some(peer) => DialOpts::peer_id(peer)
-                .addresses(addresses)
-                .extend_addresses_through_behaviour()
-                .condition(PeerCondition::Disconnected)
-                .build(),
-            None => match addresses.into_iter().next() {
-                Some(address) => DialOpts::from(address),
-                None => return Err(RequestError::Unreachable),
-            },
-        };
+    pub async fn connect(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<PeerId, RequestError> {
+        let options = DialOpts::peer_id(peer)
+            .addresses(addresses)
+            .extend_addresses_through_behaviour()
+            // A dial that is under way may be of a worse address.
+            .condition(PeerCondition::Disconnected);
+        self.dial(options.build()).await
+    }
+
+    /// Connects to whoever is at an address; if the address ends in `/p2p/...`, to that peer alone.
+    ///
+    /// # Errors
+    /// If nobody answers, or somebody else.
+    pub async fn connect_to(&self, address: Multiaddr) -> Result<PeerId, RequestError> {
+        match address.iter().last() {
+            Some(Protocol::P2p(peer)) => self.connect(peer, vec![address]).await,
+            _ => self.dial(DialOpts::from(address)).await,
+        }
+    }
+
+    async fn dial(&self, options: DialOpts) -> Result<PeerId, RequestError> {
         let dial = self.ask(move |event_loop, answer| event_loop.dial(options, answer));
         match tokio::time::timeout(DIAL_DEADLINE, dial).await {
             Err(_) => Err(RequestError::Timeout),

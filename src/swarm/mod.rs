@@ -20,8 +20,6 @@ use p2pdb_protocol::{
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::transport;
-
 use self::ip_limits::IpLimits;
 pub use self::{
     address::is_reachable_from,
@@ -29,6 +27,7 @@ pub use self::{
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
+use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
 const INBOX: usize = 64;

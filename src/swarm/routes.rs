@@ -58,13 +58,8 @@ pub enum RouteError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// It is of another node than the one that showed it as its own.
-    #[error("the record is of {got}, expected one of {expected}")]
-    WrongPeer {
-        /// Who showed it.
-        expected: PeerId,
-        /// Whose it is.
-        got: PeerId,
-    },
+    #[error("the record is not that of the node that shows it")]
+    WrongPeer,
     /// It claims to be made in the future.
     #[error("the record is from the future")]
     FromTheFuture,
@@ -92,11 +87,13 @@ impl Routes {
     pub fn met(&self, owner: PeerId, encoded: Bytes, now: u64) -> Result<Route, RouteError> {
         let mut route = self.check(encoded, now)?;
         if route.peer != owner {
-            return Err(RouteError::WrongPeer { expected: owner, got: route.peer });
+            return Err(RouteError::WrongPeer);
         }
         route.met = true;
         let mut routes = self.lock();
-        if let Some(known) = routes.get(&owner).filter(|known| known.record().sequence > route.record().sequence) {
+        if let Some(known) =
+            routes.get(&owner).filter(|known| known.record().sequence > route.record().sequence)
+        {
             // An old record, but the node is there: keep the newer one.
             route = Route { seen: now, met: true, ..known.clone() };
         }
@@ -153,7 +150,8 @@ impl Routes {
     #[must_use]
     pub fn mirrors(&self, tables: Option<&[TableId]>, limit: usize) -> Vec<Route> {
         let routes = self.lock();
-        let wanted = |route: &&Route| tables.is_none_or(|tables| tables.iter().any(|t| route.record().mirrors(t)));
+        let wanted =
+            |route: &&Route| tables.is_none_or(|tables| tables.iter().any(|t| route.record().mirrors(t)));
         let mut found: Vec<Route> = routes.values().filter(wanted).cloned().collect();
         found.sort_by_key(|route| std::cmp::Reverse((route.met, route.seen)));
         found.truncate(limit);
@@ -187,9 +185,14 @@ impl Routes {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let records = self.lock();
-        let row = |route: &Route| Some((route.seen, route.met, Row::try_from(route.signed.encoded().clone()).ok()?));
+        let row = |route: &Route| {
+            Some((route.seen, route.met, Row::try_from(route.signed.encoded().clone()).ok()?))
+        };
         let rows: Vec<_> = records.values().filter_map(row).collect();
-        List::<_, MAX_ROUTES>::try_from(rows).ok().and_then(|rows| lenient::to_vec(&rows).ok()).unwrap_or_default()
+        List::<_, MAX_ROUTES>::try_from(rows)
+            .ok()
+            .and_then(|rows| lenient::to_vec(&rows).ok())
+            .unwrap_or_default()
     }
 
     /// Takes routes back from a file; what does not verify is left out. Says how many were good.

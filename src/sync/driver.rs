@@ -29,10 +29,20 @@ use crate::{
 
 /// What became of something the session asked for.
 enum Happened {
-    Answered { request: RequestId, bytes: u64, response: Response },
-    Failed { request: RequestId, retry_after: Option<Duration> },
+    Answered {
+        request: RequestId,
+        bytes: u64,
+        response: Response,
+    },
+    Failed {
+        request: RequestId,
+        retry_after: Option<Duration>,
+    },
     OwnIndex(Vec<BucketSummary>),
-    Unknown { question: RequestId, ids: Vec<EntryId> },
+    Unknown {
+        question: RequestId,
+        ids: Vec<EntryId>,
+    },
     /// The store failed: the session cannot go on.
     Stuck,
 }
@@ -82,7 +92,9 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
                 let seen = context.lock_seen();
                 session.handle(Event::OwnIndex { buckets: &buckets, seen: &seen }, now)
             }
-            Some(Happened::Unknown { question, ids }) => session.handle(Event::Unknown { question, ids }, now),
+            Some(Happened::Unknown { question, ids }) => {
+                session.handle(Event::Unknown { question, ids }, now)
+            }
             Some(Happened::Stuck) => session.handle(Event::Close, now),
         };
     }
@@ -119,7 +131,11 @@ async fn send(context: &Context, peer: PeerId, id: RequestId, request: Request) 
     }
 }
 
-async fn index(context: &Context, peer: PeerId, request: IndexRequest) -> Result<(u64, Response), RequestError> {
+async fn index(
+    context: &Context,
+    peer: PeerId,
+    request: IndexRequest,
+) -> Result<(u64, Response), RequestError> {
     let answer = context.swarm.request::<Index>(peer, request).await?;
     // What the lists weigh on the wire, but for a few bytes of framing.
     let bytes = 23 * answer.buckets.len() + 34 * answer.ids.len();
@@ -163,7 +179,8 @@ async fn own_index(context: &Context, table: TableId, since: u64) -> Happened {
 async fn unknown(context: &Context, table: TableId, question: RequestId, ids: Vec<EntryId>) -> Happened {
     match context.store.known(table, ids.clone()).await {
         Ok(presences) => {
-            let unknown = ids.into_iter().zip(presences).filter(|(_, presence)| *presence == Presence::Unknown);
+            let unknown =
+                ids.into_iter().zip(presences).filter(|(_, presence)| *presence == Presence::Unknown);
             Happened::Unknown { question, ids: unknown.map(|(id, _)| id).collect() }
         }
         Err(error) => stuck(&error),

@@ -24,14 +24,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::relay::Relay;
 use crate::{
     clock::Clock,
     ingest::{Gate, Mirror},
     store::Store,
     swarm::{Conduct, Event, Handle, routes::Routes},
 };
-
-pub use self::relay::Relay;
 
 /// Hints that a peer has more; further ones are dropped, since the periodic round finds the same.
 const MAX_HINTS: usize = 64;
@@ -139,7 +138,8 @@ impl Context {
             let request = IndexRequest { after_table, ..Default::default() };
             let Ok(response) = self.swarm.request::<Index>(peer, request).await else { break };
             let page = response.tables;
-            let ascends = page.is_sorted_by(|a, b| a < b) && page.first().is_none_or(|t| Some(*t) > after_table);
+            let ascends =
+                page.is_sorted_by(|a, b| a < b) && page.first().is_none_or(|t| Some(*t) > after_table);
             if !ascends {
                 self.swarm.report(peer, Conduct::Misbehaviour).await;
                 break;

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ingest::{Admitted, Way},
+    serve::quota::{Limiter, Rates},
     store::{Presence, StoreError},
     swarm::{Announced, Conduct},
     sync::Context,
@@ -48,6 +49,7 @@ pub struct Relay {
     fetching: Arc<Mutex<HashSet<EntryId>>>,
     fetched: Arc<Notify>,
     fetches: Arc<Semaphore>,
+    announced: Arc<Limiter>,
 }
 
 /// Why an announce is not passed on.
@@ -61,14 +63,15 @@ enum Unfit {
 }
 
 impl Relay {
-    /// A relay that works with `context`.
+    /// A relay that works with `context` and takes of each peer as many ids as `rates` says.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Self {
+    pub fn new(context: Arc<Context>, rates: Rates) -> Self {
         Self {
             context,
             fetching: Arc::default(),
             fetched: Arc::default(),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            announced: Arc::new(Limiter::per_minute(rates.announced, rates.per_address)),
         }
     }
 
@@ -94,6 +97,11 @@ impl Relay {
 
     async fn consider(&self, announced: Announced) {
         let Announced { source, table, ids, message_id } = announced;
+        if self.announced.charge(source, None, ids.len()).is_err() {
+            // Reconciliation will bring what is worth it.
+            self.context.hint(source);
+            return self.context.swarm.judge(message_id, source, MessageAcceptance::Ignore).await;
+        }
         let acceptance = match self.fetch(source, table, ids.into_inner()).await {
             Ok(()) => MessageAcceptance::Accept,
             Err(Unfit::Missing) => {

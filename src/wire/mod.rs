@@ -25,8 +25,8 @@ pub fn identify_protocol_version(network: &Network) -> String {
     format!("/p2pdb/{}/1.0.0", network.label())
 }
 
+#[expect(clippy::expect_used, reason = "only a name without its leading slash is refused")]
 fn named(network: &Network, suffix: &str) -> StreamProtocol {
-    // The label is 16 hex characters and the suffix a constant: the text begins with a slash.
     StreamProtocol::try_from_owned(format!("/p2pdb/{}{suffix}", network.label()))
-        .unwrap_or(StreamProtocol::new("/p2pdb/invalid"))
+        .expect("begins with a slash")
 }

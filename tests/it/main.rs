@@ -4,6 +4,7 @@
 mod announce;
 mod cli;
 mod hostile;
+mod interop;
 mod layering;
 mod limits;
 mod peer;

@@ -6,13 +6,12 @@
 mod hash;
 mod solver;
 
-use sha2::{Digest, Sha256};
-
+use hash::Block;
 pub use hash::benchmark;
+use sha2::{Digest, Sha256};
 pub use solver::{Cancelled, Progress, Solver, StateError};
 
 use crate::{id::EntryId, network::Network, refusal::Refusal};
-use hash::Block;
 
 /// The length of one nonce, in bytes (SPEC 5.2).
 pub const NONCE_BYTES: usize = 8;

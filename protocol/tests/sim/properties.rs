@@ -137,11 +137,14 @@ proptest! {
         failures in 0.0..0.1,
     ) {
         let (mut own, other, mut random) = stores(seed, bits, count, horizons);
+        let scope = other.scope(own.horizon);
+        let own_index = own.index(&TABLE, scope);
+        let differing = other.index(&TABLE, scope).iter().filter(|theirs| !own_index.contains(theirs)).count();
         let Outcome { report, remembered, .. } = drive(&mut own, &mut random, |request, random| {
             (!random.chance(failures)).then(|| Answer::honest(&other, request))
         });
         prop_assert_eq!(report.end, End::Complete);
-        let scope = other.scope(own.horizon);
+        prop_assert_eq!(report.buckets_differing, differing as u64, "both are compared in the same scope");
         for item in other.items().filter(|item| item.created >= scope) {
             prop_assert!(own.is_known(&TABLE, &item.id));
         }

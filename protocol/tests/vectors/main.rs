@@ -5,6 +5,7 @@
 
 #[path = "../../examples/vectors/cases/mod.rs"]
 mod cases;
+mod messages;
 mod objects;
 mod parse;
 mod plain;
@@ -83,6 +84,7 @@ areas! {
     entry = objects::entry;
     seal = objects::seal;
     record = objects::record;
+    messages = messages::messages;
     export = objects::export;
 }
 

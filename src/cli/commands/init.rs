@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::Multiaddr;
 use p2pdb_protocol::{
     card::TableCard,
     id::NetworkId,
@@ -21,6 +21,7 @@ use crate::{
         Exit,
         context::Context,
         failure::Advise as _,
+        node_config::make_node_key,
         output::{Answer, note, write_fields},
     },
     config::{
@@ -83,7 +84,7 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
     home::write_public(&home.config(), config.as_bytes(), Overwrite::No)?;
     home::write_public(&home.network(), network.to_toml().as_bytes(), Overwrite::No)?;
-    let peer_id = make_node_key(&home)?;
+    let peer_id = make_node_key(&home)?.public().to_peer_id();
     context.output().print(&Made {
         home: home.root().to_owned(),
         network: network.network.name.clone(),
@@ -135,9 +136,6 @@ fn config(args: &Args) -> Result<String> {
     if !listen.is_empty() {
         settings.push(("listen", listen.into()));
     }
-    if args.dev {
-        settings.push(("private_addresses", true.into()));
-    }
     let mut lines: Vec<String> = EXAMPLE.lines().map(str::to_owned).collect();
     for (key, value) in settings {
         let line = lines.iter_mut().find(|line| line.starts_with(&format!("#{key} = ")));
@@ -145,14 +143,6 @@ fn config(args: &Args) -> Result<String> {
             format!("{key} = {value}");
     }
     Ok(lines.join("\n") + "\n")
-}
-
-/// Makes the node's Ed25519 key, in the protobuf form of libp2p.
-fn make_node_key(home: &Home) -> Result<PeerId> {
-    let key = Keypair::generate_ed25519();
-    let encoded = Zeroizing::new(key.to_protobuf_encoding().context("cannot encode the node's key")?);
-    home::write_secret(&home.node_key(), &encoded, Overwrite::No)?;
-    Ok(key.public().to_peer_id())
 }
 
 #[cfg(test)]
@@ -172,7 +162,6 @@ mod tests {
         let plain = load(&args(false, "server", &[]));
         assert_eq!(plain, crate::config::Config::default());
         let dev = load(&args(true, "home", &[]));
-        assert!(dev.private_addresses);
         assert_eq!(dev.profile, crate::config::Profile::Home);
         assert!(dev.listen.iter().all(|address| address.to_string().starts_with("/ip4/127.0.0.1/")));
         let address = "/ip4/192.0.2.1/tcp/5000";

@@ -1,6 +1,6 @@
 //! Files of older, newer and present versions.
 
-use redb::TableDefinition;
+use redb::{ReadableTable, TableDefinition};
 
 use super::*;
 use crate::store::migrate::Step;

@@ -52,8 +52,8 @@ class Reader:
     def __init__(self, data: bytes, *, strict: bool = True, position: int = 0) -> None:
         self.data, self.strict, self.position = data, strict, position
 
-    def uint(self, low: int = 0, high: int = MAX_UINT) -> int:
-        return self._argument(UINT, low, high, "malformed")
+    def uint(self, low: int = 0, high: int = MAX_UINT, *, reason: str = "malformed") -> int:
+        return self._argument(UINT, low, high, reason)
 
     def blob(self, low: int, high: int | None = None, *, reason: str = "malformed") -> bytes:
         """A byte string of `low` to `high` bytes; of exactly `low` without `high`."""

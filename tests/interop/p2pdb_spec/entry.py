@@ -1,6 +1,6 @@
 """Entries: their encoding (4.1 to 4.3) and admission as far as it needs no node (6.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5, sha256
 
@@ -8,6 +8,8 @@ from . import keys, work
 from .cbor_strict import Reader, encode
 from .network import Network
 from .refusal import Refused
+
+SpkiOf = Callable[[bytes], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ class Entry:
         """Step 5; returns the effort."""
         return work.check(network, self.id, self.priced_size, self.work)
 
-    def check_table(self, spkis: Mapping[bytes, bytes]) -> keys.PublicKey:
-        """Step 6 for a node that mirrors every table; `spkis` are the keys it has, by TableId."""
-        spki = spkis.get(self.header.table)
+    def check_table(self, spki_of: SpkiOf) -> keys.PublicKey:
+        """Step 6 for a node that mirrors every table; `spki_of` finds the key it has for a TableId."""
+        spki = spki_of(self.header.table)
         if spki is None:
             raise Refused("table_key_missing")
         if keys.spki_id(spki) != self.header.table:
@@ -121,7 +123,7 @@ def entry_id(header_bytes: bytes, body: bytes) -> bytes:
 def admit(
     encoded: bytes,
     network: Network,
-    spkis: Mapping[bytes, bytes],
+    spki_of: SpkiOf,
     *,
     now: int | None = None,
     horizon: int = 0,
@@ -131,7 +133,7 @@ def admit(
     if now is not None:
         entry.check_clock(network, now, horizon)
     effort = entry.check_work(network)
-    entry.check_signature(entry.check_table(spkis))
+    entry.check_signature(entry.check_table(spki_of))
     return entry, effort
 
 

@@ -16,8 +16,8 @@ class Export:
     keys: dict[bytes, bytes] = field(default_factory=dict)
     """SPKI by TableId."""
     entries: list[bytes] = field(default_factory=list)
-    complete: bool = False
-    """Whether the last item was there."""
+    fault: Refused | None = None
+    """Why not all was read: `not_an_export`, `truncated`, `too_large`, `malformed` or `wrong_count`."""
 
 
 def write(spkis: Iterable[bytes], entries: list[bytes]) -> bytes:
@@ -26,23 +26,31 @@ def write(spkis: Iterable[bytes], entries: list[bytes]) -> bytes:
 
 
 def read(data: bytes, network: Network) -> Export:
-    """What is there; of a truncated file what was read before the cut."""
-    if not data.startswith(MAGIC):
-        raise Refused("malformed", "not a p2pdb export")
-    export, reader = Export(), Reader(data, position=len(MAGIC))
+    """What is there, up to the first fault: what was read is good."""
+    export = Export()
     try:
-        while not export.complete:
-            reader.array(2)
-            match reader.uint(0, 2):
-                case 0:
-                    spki = reader.blob(0, MAX_SPKI_BYTES)
-                    export.keys[spki_id(spki)] = spki
-                case 1:
-                    export.entries.append(reader.blob(0, network.max_entry_bytes, reason="too_large"))
-                case _:
-                    reader.uint(len(export.entries), len(export.entries))
-                    export.complete = True
+        if not data.startswith(MAGIC):
+            raise Refused("not_an_export")
+        reader = Reader(data, position=len(MAGIC))
+        while not _read_item(reader, export, network):
+            pass
+        reader.finish()
     except Truncated:
-        return export
-    reader.finish()
+        export.fault = Refused("truncated")
+    except Refused as fault:
+        export.fault = Refused("malformed", str(fault)) if fault.name == "non_canonical" else fault
     return export
+
+
+def _read_item(reader: Reader, export: Export, network: Network) -> bool:
+    """Whether it was the last."""
+    reader.array(2)
+    kind = reader.uint(0, 2)
+    if kind == 0:
+        spki = reader.blob(0, MAX_SPKI_BYTES, reason="too_large")
+        export.keys[spki_id(spki)] = spki
+    elif kind == 1:
+        export.entries.append(reader.blob(0, network.max_entry_bytes, reason="too_large"))
+    elif (count := reader.uint()) != len(export.entries):
+        raise Refused("wrong_count", f"expected {count} entries, got {len(export.entries)}")
+    return kind == 2

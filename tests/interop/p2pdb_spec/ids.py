@@ -20,23 +20,26 @@ def show(prefix: str, identifier: bytes) -> str:
 
 
 def parse(prefix: str, text: str) -> bytes:
-    """The id in `text`, which must have this prefix."""
-    found, separator, data = text.rpartition("1")
-    if not separator or found != prefix:
-        raise Refused("malformed", f"expected an id that begins with {prefix}1")
+    """The id in `text`, else refused as `malformed`, `wrong_type` or `wrong_length`."""
+    found, _, data = text.rpartition("1")
     groups = [_CHARSET.find(character) for character in data]
-    if len(groups) != 58 or -1 in groups or _polymod(_expand(prefix) + groups) != _BECH32M:
-        raise Refused("malformed", "not a bech32m id of 32 bytes, or mistyped")
+    if not found or len(groups) < 6 or -1 in groups or _polymod(_expand(found) + groups) != _BECH32M:
+        raise Refused("malformed", "not bech32m in lower case, or mistyped")
+    if found != prefix:
+        raise Refused("wrong_type", f"expected an id that begins with {prefix}1, got {found}1")
+    length, surplus_bits = divmod(5 * (len(groups) - 6), 8)
     number = 0
-    for group in groups[:52]:
+    for group in groups[:-6]:
         number = number << 5 | group
-    if number & 15:
-        raise Refused("malformed", "padding bits are not zero")
-    return (number >> 4).to_bytes(32, "big")
+    if surplus_bits > 4 or number & (1 << surplus_bits) - 1:
+        raise Refused("malformed", "the last bits are no padding")
+    if length != 32:
+        raise Refused("wrong_length", f"expected 32 bytes, got {length}")
+    return (number >> surplus_bits).to_bytes(length, "big")
 
 
 def _expand(prefix: str) -> list[int]:
-    codes = prefix.encode()
+    codes = [ord(character) for character in prefix]
     return [code >> 5 for code in codes] + [0] + [code & 31 for code in codes]
 
 

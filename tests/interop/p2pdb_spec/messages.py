@@ -1,7 +1,7 @@
 """The lenient messages of 8 and 9, as tables of shapes, and the frames that carry them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .cbor_strict import MAX_UINT, Reader, encode
 from .keys import MAX_SPKI_BYTES
@@ -21,8 +21,20 @@ LIMITS = {  # bytes of request and response (8.1)
 STATUSES = ("ok", "busy", "rate_limited", "bad_request", "failed")
 
 
-def _uint(low: int = 0, high: int = MAX_UINT) -> Shape:
-    return lambda reader: reader.uint(low, high)
+class Reply(NamedTuple):
+    """The answer to any request (8.2); the body is there if the status is 0."""
+
+    status: int
+    retry_after_ms: int | None
+    body: dict[str, Any] | None
+
+    @property
+    def status_name(self) -> str:
+        return STATUSES[min(self.status, len(STATUSES) - 1)]
+
+
+def _uint(low: int = 0, high: int = MAX_UINT, reason: str = "malformed") -> Shape:
+    return lambda reader: reader.uint(low, high, reason=reason)
 
 
 def _bytes(low: int, high: int | None = None) -> Shape:
@@ -35,6 +47,21 @@ def _optional(shape: Shape) -> Shape:
 
 def _list(shape: Shape, low: int, high: int) -> Shape:
     return lambda reader: [shape(reader) for _ in range(reader.array(low, high))]
+
+
+_ID = _bytes(32)
+
+
+def _filter_list(high: int) -> Shape:
+    ids = _list(_ID, 0, high)
+
+    def read(reader: Reader) -> list[bytes]:
+        found: list[bytes] = ids(reader)
+        if not found:
+            raise Refused("bad_request", "an empty list")
+        return found
+
+    return _optional(read)
 
 
 def _tuple(*shapes: Shape) -> Shape:
@@ -62,15 +89,15 @@ def _map(**shapes: Shape) -> Shape:
     return read
 
 
-_ID, _MD5 = _bytes(32), _bytes(16)
+_MD5 = _bytes(16)
 _ENTRY, _SPKI, _RECORD = _bytes(0, 524288), _bytes(0, MAX_SPKI_BYTES), _bytes(0, MAX_RECORD_BYTES)
 _CURSOR = _tuple(_bytes(8), _uint())
 
 _GET_FILTERS = {
-    "ids": _optional(_list(_ID, 1, 1024)),
-    "tables": _optional(_list(_ID, 1, 64)),
-    "recipients": _optional(_list(_ID, 1, 128)),
-    "bucket": _optional(_uint(0, 4095)),
+    "ids": _filter_list(1024),
+    "tables": _filter_list(64),
+    "recipients": _filter_list(128),
+    "bucket": _optional(_uint()),
     "seconds_since": _optional(_uint()),
     "created_from": _optional(_uint()),
     "created_until": _optional(_uint()),
@@ -80,10 +107,10 @@ _GET_FILTERS = {
 REQUESTS: dict[str, Shape] = {
     "hello": _map(record=_optional(_RECORD), tables=_optional(_list(_ID, 0, 256))),
     "put": _map(entries=_list(_ENTRY, 1, 256), keys=_list(_SPKI, 0, 16)),
-    "get": _map(**_GET_FILTERS, limit=_optional(_uint(1, 1000))),
+    "get": _map(**_GET_FILTERS, limit=_optional(_uint(1, 1000, "bad_request"))),
     "index": _map(
-        table=_ID, since=_uint(), bucket=_optional(_uint(0, 4095)), after=_optional(_ID),
-        limit=_optional(_uint(1, 2048)),
+        table=_optional(_ID), after_table=_optional(_ID), since=_uint(),
+        bucket=_optional(_uint()), after=_optional(_ID), limit=_optional(_uint(1, 2048, "bad_request")),
     ),
 }  # fmt: skip
 
@@ -96,7 +123,7 @@ RESPONSES: dict[str, Shape] = {
     ),
     "index": _map(
         since=_uint(), buckets=_list(_tuple(_uint(0, 4095), _uint(1), _MD5), 0, 4096),
-        ids=_list(_ID, 0, 2048), more=Reader.boolean,
+        ids=_list(_ID, 0, 2048), tables=_list(_ID, 0, 2048), more=Reader.boolean,
     ),
 }  # fmt: skip
 
@@ -121,18 +148,16 @@ def decode_request(operation: str, data: bytes, network: Network) -> dict[str, A
     return request
 
 
-def decode_reply(operation: str, data: bytes) -> tuple[str, int | None, dict[str, Any] | None]:
-    """Status, retry_after_ms and the response, which is there if the status is ok (8.2)."""
-
-    def shape(reader: Reader) -> tuple[str, int | None, dict[str, Any] | None]:
+def decode_reply(operation: str, data: bytes) -> Reply:
+    def shape(reader: Reader) -> Reply:
         reader.array(3)
-        code, retry_after_ms = reader.uint(), _optional(_uint())(reader)
-        if code == 0:
-            return STATUSES[0], retry_after_ms, RESPONSES[operation](reader)
+        status, retry_after_ms = reader.uint(), _optional(_uint())(reader)
+        if status == 0:
+            return Reply(status, retry_after_ms, RESPONSES[operation](reader))
         reader.skip()
-        return STATUSES[min(code, len(STATUSES) - 1)], retry_after_ms, None
+        return Reply(status, retry_after_ms, None)
 
-    reply: tuple[str, int | None, dict[str, Any] | None] = _decode(shape, data, LIMITS[operation][1])
+    reply: Reply = _decode(shape, data, LIMITS[operation][1])
     return reply
 
 

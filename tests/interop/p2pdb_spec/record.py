@@ -10,6 +10,9 @@ from .cbor_strict import Reader, encode
 from .refusal import Refused
 
 MAX_BYTES = 12288
+_P = 2**255 - 19
+_Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7  # of two of the points of order 8
+_SMALL_ORDER_Y = (0, 1, _P - 1, _Y8, _P - _Y8)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,18 @@ def verify(encoded: bytes, network_id: bytes) -> NodeRecord:
     payload, signature = reader.blob(0, MAX_BYTES), reader.blob(64)
     reader.finish()
     record = NodeRecord.decode(payload)
+    if _of_small_order(record.key) or _of_small_order(signature[:32]):
+        raise Refused("signature_invalid", "a point of small order")
     try:
         Ed25519PublicKey.from_public_bytes(record.key).verify(signature, _message(network_id, payload))
     except (InvalidSignature, ValueError) as error:
         raise Refused("signature_invalid") from error
     return record
+
+
+def _of_small_order(point: bytes) -> bool:
+    """Whether the encoded point has order 1, 2, 4 or 8: then it signs anything."""
+    return (int.from_bytes(point, "little") & (1 << 255) - 1) % _P in _SMALL_ORDER_Y
 
 
 def _message(network_id: bytes, payload: bytes) -> bytes:

@@ -56,7 +56,7 @@ def pad(content: bytes) -> bytes:
 def unpad(plaintext: bytes) -> bytes:
     content = plaintext.rstrip(b"\x00")
     if not content.endswith(b"\x80"):
-        raise Refused("bad_padding", "no 0x80 before the zeros")
+        raise Refused("padding", "no 0x80 before the zeros")
     return content[:-1]
 
 
@@ -75,7 +75,7 @@ def decrypt(content_key: bytes, table: bytes, body: bytes) -> bytes:
     try:
         return ChaCha20Poly1305(content_key).decrypt(_NONCE, body, b"p2pdb body v1" + table)
     except (InvalidTag, ValueError) as error:
-        raise Refused("bad_body", "the tag is wrong") from error
+        raise Refused("body", "the tag is wrong") from error
 
 
 def seal(
@@ -104,8 +104,11 @@ def seal(
 
 
 def open_entry(admitted: entry.Entry, recipient_key: keys.PrivateKey) -> Content:
-    """The content; the entry has been admitted before. Refusals: `not_a_recipient`, `bad_wrapped_key`,
-    `bad_body`, `bad_padding`, those of a decoder, `bad_author`, in the order of 4.9."""
+    """The content of an admitted entry (4.9).
+
+    Refused, in this order, as `not_a_recipient`, `wrapped_key`, `body`, `padding`, `content`, `author_key` or
+    `author_signature`.
+    """
     header = admitted.header
     wrapped = dict(header.recipients).get(keys.key_id(recipient_key))
     if wrapped is None:
@@ -113,10 +116,14 @@ def open_entry(admitted: entry.Entry, recipient_key: keys.PrivateKey) -> Content
     try:
         content_key = keys.unwrap(recipient_key, wrapped)
     except ValueError as error:
-        raise Refused("bad_wrapped_key", str(error)) from error
+        raise Refused("wrapped_key", str(error)) from error
     if len(content_key) != 32:
-        raise Refused("bad_wrapped_key", f"expected a content key of 32 bytes, got {len(content_key)}")
-    content = Content.decode(unpad(decrypt(content_key, header.table, admitted.body)))
+        raise Refused("wrapped_key", f"expected a content key of 32 bytes, got {len(content_key)}")
+    plaintext = unpad(decrypt(content_key, header.table, admitted.body))
+    try:
+        content = Content.decode(plaintext)
+    except Refused as error:
+        raise Refused("content", str(error)) from error
     if content.author is not None:
         _check_author(header, content, *content.author)
     return content
@@ -126,8 +133,8 @@ def _check_author(header: entry.Header, content: Content, spki: bytes, signature
     try:
         key = keys.public_key(spki)
     except Refused as error:
-        raise Refused("bad_author", str(error)) from error
+        raise Refused("author_key", str(error)) from error
     recipients = [recipient for recipient, _ in header.recipients]
     message = author_message(header.table, header.created, recipients, content.media_type, content.data)
     if not keys.verify(key, signature, message):
-        raise Refused("bad_author", "the author signature is wrong")
+        raise Refused("author_signature", "the author signature is wrong")

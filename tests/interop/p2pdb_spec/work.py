@@ -14,8 +14,13 @@ def price(network: Network, priced_size: int) -> int:
     return network.work_price * max(priced_size, network.work_base_bytes) // network.work_base_bytes
 
 
+def puzzle_price(network: Network, priced_size: int) -> int:
+    """h, in hashes."""
+    return max(1, -(-price(network, priced_size) // network.work_puzzles))
+
+
 def target(network: Network, priced_size: int) -> int:
-    return _MAX // max(1, -(-price(network, priced_size) // network.work_puzzles))
+    return _MAX // puzzle_price(network, priced_size)
 
 
 def seed(entry_id: bytes) -> bytes:

@@ -15,8 +15,10 @@ from p2pdb_spec.cbor_strict import Value, encode
 from p2pdb_spec.entry import Entry
 from p2pdb_spec.network import Network
 from p2pdb_spec.seal import Content
+from vectors import Vector
 
 GRAMMAR = (INTEROP.parent.parent / "protocol" / "p2pdb.cddl").read_text()
+VECTORS = INTEROP.parent.parent / "protocol" / "vectors"
 UNKNOWN_KEYS = "    * tstr => any\n"
 
 
@@ -135,3 +137,17 @@ def test_lenient_objects() -> None:
 )  # fmt: skip
 def test_bad_lenient_objects(rule: str, value: dict[str, Any]) -> None:
     assert not valid(rule, encode(value), CLOSED)
+
+
+RULES = {"header": "header", "entry": "entry", "seal": "entry", "record": "node-record", "messages": None}
+
+
+@pytest.mark.parametrize("area", RULES)
+def test_good_vectors(area: str) -> None:
+    paths = sorted((VECTORS / area).glob("ok*.txt"))
+    assert paths
+    for path in paths:
+        vector = Vector.read(path, VECTORS)
+        message = vector.header.get("message", "")
+        rule = RULES[area] or ("reply" if message.endswith("-response") else message)
+        assert valid(rule, vector.body), path.name

@@ -22,7 +22,7 @@ def header_fields(sealed: bytes, network: Network) -> Fields:
 
 
 def test_an_honest_entry(sealed: bytes, network: Network, spkis: dict[bytes, bytes]) -> None:
-    admitted, effort = entry.admit(sealed, network, spkis, now=NOW)
+    admitted, effort = entry.admit(sealed, network, spkis.get, now=NOW)
     assert admitted.encode() == sealed
     assert admitted.header.encode() == admitted.header_bytes
     assert effort >= work.price(network, admitted.priced_size)
@@ -112,20 +112,20 @@ def test_work(sealed: bytes, network: Network, spkis: dict[bytes, bytes]) -> Non
     honest = Entry.decode(sealed, network)
     for spoiled in [b"", honest.work[:-1], honest.work + b"\x00", honest.work * 2]:
         data = replace(honest, work=spoiled).encode()
-        assert reason(entry.admit, data, network, spkis) == "work_malformed"
+        assert reason(entry.admit, data, network, spkis.get) == "work_malformed"
     goal = work.target(network, honest.priced_size)
     start = work.seed(honest.id)
     last = network.work_puzzles - 1
     bad_nonce = next(n for n in map(work._nonce, range(1000)) if work._value(start, last, n) > goal)
     data = replace(honest, work=honest.work[:-8] + bad_nonce).encode()
-    assert reason(entry.admit, data, network, spkis) == "work_insufficient"
+    assert reason(entry.admit, data, network, spkis.get) == "work_insufficient"
 
 
 def test_table_key(sealed: bytes, network: Network, table_key: keys.PrivateKey) -> None:
     table = keys.key_id(table_key)
-    assert reason(entry.admit, sealed, network, {}) == "table_key_missing"
+    assert reason(entry.admit, sealed, network, {}.get) == "table_key_missing"
     other = keys.spki(generate())
-    assert reason(entry.admit, sealed, network, {table: other}) == "table_key_invalid"
+    assert reason(entry.admit, sealed, network, {table: other}.get) == "table_key_invalid"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_signature(
     for spoiled in [honest.signature[:-1] + bytes([honest.signature[-1] ^ 1]), honest.signature + b"\x00",
                     keys.sign(author_key, message)]:  # fmt: skip
         data = replace(honest, signature=spoiled).encode()
-        assert reason(entry.admit, data, network, spkis) == "signature_invalid"
+        assert reason(entry.admit, data, network, spkis.get) == "signature_invalid"
 
 
 def test_the_id_covers_neither_signature_nor_work(sealed: bytes, network: Network) -> None:
@@ -167,5 +167,5 @@ def test_the_id_covers_neither_signature_nor_work(sealed: bytes, network: Networ
 
 def test_work_is_looked_at_before_the_signature(sealed: bytes, network: Network) -> None:
     spoiled = replace(Entry.decode(sealed, network), work=b"", signature=b"s" * 256).encode()
-    assert reason(entry.admit, spoiled, network, {}) == "work_malformed"
-    assert reason(entry.admit, spoiled, network, {}, now=0) == "created_in_future"
+    assert reason(entry.admit, spoiled, network, {}.get) == "work_malformed"
+    assert reason(entry.admit, spoiled, network, {}.get, now=0) == "created_in_future"

@@ -12,7 +12,6 @@ from p2pdb_spec import bucket, export, ids, keys
 from p2pdb_spec.cbor_strict import encode
 from p2pdb_spec.entry import Entry
 from p2pdb_spec.network import Network
-from p2pdb_spec.refusal import Refused
 
 
 def public_pem(key: keys.PrivateKey) -> str:
@@ -28,7 +27,7 @@ def private_pem(key: keys.PrivateKey) -> str:
 def test_round_trip(sealed: bytes, network: Network, table_key: keys.PrivateKey) -> None:
     data = export.write([keys.spki(table_key)], [sealed])
     read = export.read(data, network)
-    assert read == export.Export({keys.key_id(table_key): keys.spki(table_key)}, [sealed], True)
+    assert read == export.Export({keys.key_id(table_key): keys.spki(table_key)}, [sealed])
     assert export.write(read.keys.values(), read.entries) == data
 
 
@@ -36,18 +35,24 @@ def test_every_cut_is_seen(sealed: bytes, network: Network, table_key: keys.Priv
     data = export.write([keys.spki(table_key)], [sealed])
     for length in range(len(export.MAGIC), len(data)):
         read = export.read(data[:length], network)
-        assert not read.complete
+        assert read.fault is not None and read.fault.name == "truncated"
         assert len(read.entries) == (length >= len(data) - len(encode([2, 1])))
 
 
 def test_what_is_no_export(sealed: bytes, network: Network) -> None:
-    for data in [
-        b"", b"p2pdb export v2\n", export.MAGIC + encode([3, b""]), export.MAGIC + encode([2, 1]),
-        export.MAGIC + encode([2, 0]) + b"\x00", export.MAGIC + encode([1, sealed, 0]),
-        export.MAGIC + encode([1, bytes(network.max_entry_bytes + 1)]),
-    ]:  # fmt: skip
-        with pytest.raises(Refused):
-            export.read(data, network)
+    cases = {
+        b"": "not_an_export",
+        b"p2pdb export v2\n": "not_an_export",
+        export.MAGIC + encode([3, b""]): "malformed",
+        export.MAGIC + b"\x98" + encode([2, 0]): "malformed",
+        export.MAGIC + encode([2, 1]): "wrong_count",
+        export.MAGIC + encode([2, 0]) + b"\x00": "malformed",
+        export.MAGIC + encode([1, sealed, 0]): "malformed",
+        export.MAGIC + encode([1, bytes(network.max_entry_bytes + 1)]): "too_large",
+    }
+    for data, expected in cases.items():
+        fault = export.read(data, network).fault
+        assert fault is not None and fault.name == expected
 
 
 class Files:
@@ -101,17 +106,17 @@ def test_make_and_check(files: Files, network: Network, table_key: keys.PrivateK
 def test_check_complains(files: Files, sealed: bytes, network: Network, table_key: keys.PrivateKey) -> None:
     honest, spki = Entry.decode(sealed, network), keys.spki(table_key)
     forged = replace(honest, signature=bytes(256)).encode()
-    for data, reasons, complete in [
-        (export.write([], [sealed]), ["table_key_missing"], True),
-        (export.write([spki], [sealed, forged]), ["signature_invalid"], True),
-        (export.write([spki], [sealed])[:-1], [], False),
+    for data, reasons, fault in [
+        (export.write([], [sealed]), ["table_key_missing"], None),
+        (export.write([spki], [sealed, forged]), ["signature_invalid"], None),
+        (export.write([spki], [sealed])[:-1], [], "truncated"),
     ]:
         (files.folder / "x.export").write_bytes(data)
         code, shown = files.run("check", "--network", "network.toml", "x.export")
         result = json.loads(shown[: shown.rindex("}") + 1])
         assert code == 1
         assert [row["reason"] for row in result["refused"]] == reasons
-        assert result["complete"] is complete
+        assert result["fault"] == fault
 
 
 def test_make_refuses_a_card_that_does_not_fit(files: Files) -> None:

@@ -16,14 +16,14 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
         {"ids": [ID] * 1024, "tables": [ID], "recipients": [ID], "bucket": 4095, "seconds_since": 0,
          "created_from": 0, "created_until": 2**64 - 1, "cursor": CURSOR, "limit": 1000},
     ],
-    "index": [{"table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
-              {"table": ID, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
+    "index": [{"table": None, "after_table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
+              {"table": ID, "after_table": None, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
 }  # fmt: skip
 RESPONSES: dict[str, dict[str, Any]] = {
     "hello": {"record": b"r", "records": [b"r"] * 32},
     "put": {"outcomes": [0, 1, 43, 999]},
     "get": {"entries": [[1, b"e"], [2, b"e"]], "keys": [SPKI], "next": CURSOR, "more": True},
-    "index": {"since": 0, "buckets": [[0, 1, b"d" * 16]], "ids": [], "more": False},
+    "index": {"since": 0, "buckets": [[0, 1, b"d" * 16]], "ids": [], "tables": [], "more": False},
 }
 CASES = [(operation, request) for operation, requests in REQUESTS.items() for request in requests]
 
@@ -40,9 +40,10 @@ def test_requests_round_trip(operation: str, request_: dict[str, Any]) -> None:
 @pytest.mark.parametrize("operation", RESPONSES)
 def test_replies_round_trip(operation: str) -> None:
     body = RESPONSES[operation]
-    assert messages.decode_reply(operation, messages.encode_reply(body)) == ("ok", None, body)
-    assert messages.decode_reply(operation, encode([1, 250, None])) == ("busy", 250, None)
-    assert messages.decode_reply(operation, encode([99, None, {"x": 1}])) == ("failed", None, None)
+    assert messages.decode_reply(operation, messages.encode_reply(body)) == (0, None, body)
+    assert messages.decode_reply(operation, encode([1, 250, None])) == (1, 250, None)
+    unknown = messages.decode_reply(operation, encode([99, None, {"x": 1}]))
+    assert (unknown.status_name, unknown.body) == ("failed", None)
     for bad in [encode([0, None, None]), encode([0, None]), encode([0, None, body]) + b"\x00"]:
         assert reason(messages.decode_reply, operation, bad) == "malformed"
 
@@ -53,10 +54,10 @@ def test_replies_round_trip(operation: str) -> None:
         ("hello", {"tables": [ID] * 257}), ("hello", {"tables": [b"i"]}), ("hello", {"record": 1}),
         ("put", {"entries": []}), ("put", {"entries": [b"e"] * 257}), ("put", {"keys": [SPKI] * 17}),
         ("put", {"entries": None}),
-        ("get", {"ids": []}), ("get", {"ids": [ID] * 1025}), ("get", {"tables": [ID] * 65}),
-        ("get", {"recipients": [ID] * 129}), ("get", {"cursor": [b"s" * 7, 5]}), ("get", {"limit": 0}),
-        ("get", {"limit": 1001}), ("get", {"bucket": 4096}), ("get", {"seconds_since": b""}),
-        ("index", {"table": None}), ("index", {"since": None}), ("index", {"after": b"i"}),
+        ("get", {"ids": [ID] * 1025}), ("get", {"tables": [ID] * 65}),
+        ("get", {"recipients": [ID] * 129}), ("get", {"cursor": [b"s" * 7, 5]}),
+        ("get", {"seconds_since": b""}),
+        ("index", {"table": b"t"}), ("index", {"since": None}), ("index", {"after": b"i"}),
     ],
 )  # fmt: skip
 def test_lists_and_types_are_bounded(operation: str, change: dict[str, Any]) -> None:
@@ -67,6 +68,16 @@ def test_lists_and_types_are_bounded(operation: str, change: dict[str, Any]) -> 
 def test_what_a_get_needs() -> None:
     requests: list[dict[str, Any]] = [{}, {"limit": 5}, {"ids": None}, {"new": 1}]
     for request in requests:
+        assert reason(messages.decode_request, "get", encode(request), Network()) == "bad_request"
+    changes: list[dict[str, Any]] = [
+        {"ids": []},
+        {"recipients": []},
+        {"limit": 0},
+        {"limit": 1001},
+        {"bucket": 4096},
+    ]
+    for change in changes:
+        request = {"created_from": 0} | change
         assert reason(messages.decode_request, "get", encode(request), Network()) == "bad_request"
     small = Network(bucket_bits=4)
     assert messages.decode_request("get", encode({"bucket": 15}), small)["bucket"] == 15

@@ -1,8 +1,9 @@
 from dataclasses import replace
+from hashlib import sha512
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2pdb_spec import record
 from p2pdb_spec.cbor_strict import encode
@@ -34,6 +35,32 @@ def test_round_trip(tables: tuple[bytes, ...] | None) -> None:
 def test_bad_records(change: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         record.verify(record.sign(replace(HONEST, **change), KEY, NETWORK_ID), NETWORK_ID)
+
+
+def test_the_points_of_small_order() -> None:
+    # The curve is -x^2 + y^2 = 1 + d x^2 y^2. Orders 1, 2 and 4 have y = 1, -1 and 0. Twice a point of
+    # order 8 has y = 0, for which x^2 = -y^2.
+    p = record._P
+    d = -121665 * pow(121666, -1, p) % p
+    y = record._Y8
+    assert (2 * y**2 - 1 + d * y**4) % p == 0
+    for encoded in [1, p - 1, 0, y, p - y, p, p + 1]:
+        for sign in (0, 1 << 255):
+            assert record._of_small_order((encoded | sign).to_bytes(32, "little"))
+    assert not record._of_small_order(HONEST.key)
+
+
+def test_a_key_of_small_order_signs_nothing() -> None:
+    # Under the neutral element R = S * B is a signature of everything; a key pair is such an R and S.
+    scalar = bytearray(sha512(KEY.private_bytes_raw()).digest()[:32])
+    scalar[0] &= 248
+    scalar[31] = scalar[31] & 127 | 64
+    s = int.from_bytes(scalar, "little") % (2**252 + 27742317777372353535851937790883648493)
+    signature = KEY.public_key().public_bytes_raw() + s.to_bytes(32, "little")
+    neutral = (1).to_bytes(32, "little")
+    Ed25519PublicKey.from_public_bytes(neutral).verify(signature, b"anything")
+    with pytest.raises(Refused, match="small order"):
+        record.verify(encode([replace(HONEST, key=neutral).payload(), signature]), NETWORK_ID)
 
 
 def test_bad_signatures_and_sizes() -> None:

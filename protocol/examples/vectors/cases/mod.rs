@@ -5,6 +5,7 @@ mod export;
 mod header;
 mod ids;
 mod index;
+mod messages;
 mod network;
 mod record;
 mod seal;
@@ -17,7 +18,7 @@ use crate::{vector::Vector, world};
 /// The directories of `vectors/` that hold cases.
 pub const AREAS: &[&str] = &[
     "ids", "keys", "network", "header", "entry", "price", "work", "padding", "seal", "record", "bucket",
-    "index", "export",
+    "index", "messages", "export",
 ];
 
 /// The network file that entries refer to.
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Vector> {
         seal::cases(),
         record::cases(),
         index::cases(),
+        messages::cases(),
         export::cases(),
     ];
     cases.into_iter().flatten().collect()

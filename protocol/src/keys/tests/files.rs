@@ -3,8 +3,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{KeyError, PrivateKey, PublicKey, testing};
 use testing::{key, rng};
+
+use super::{KeyError, PrivateKey, PublicKey, testing};
 
 #[test]
 fn files_are_read_back() {

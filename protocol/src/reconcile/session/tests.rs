@@ -242,6 +242,32 @@ fn the_window_is_kept_full_and_gets_are_gathered() {
 }
 
 #[test]
+fn a_slow_store_holds_up_the_pages() {
+    let claims =
+        (0..16).map(|bucket| BucketSummary { count: 1 << 20, ..claim(&ids(bucket, 0..1)) }).collect();
+    let mut bench = Bench::with_index(claims);
+    let mut listed = [0; 16];
+    while let Some((_, request)) = bench.sent.front() {
+        let Request::Ids { bucket, .. } = *request else { unreachable!("nothing is wanted yet") };
+        let from = listed[usize::from(bucket)];
+        let to = from + MAX_INDEX_IDS as u32;
+        listed[usize::from(bucket)] = to;
+        bench.answer(page(ids(bucket as u8, from..to), true));
+        let asked: usize = bench.questions.iter().map(|(_, ids)| ids.len()).sum();
+        assert!(asked + bench.sent.len() * MAX_INDEX_IDS <= MAX_WANTED);
+    }
+    bench.unknown(&[]);
+    assert_eq!(bench.sent.len(), 1, "an answer makes room for a page");
+}
+
+#[test]
+fn the_own_index_is_asked_for_in_the_scope_of_the_answer() {
+    let mut bench = Bench::new();
+    bench.answer(Response::Index { since: 12 * EPOCH, buckets: vec![], ids: vec![], more: false });
+    assert_eq!(bench.scope, Some(12 * EPOCH));
+}
+
+#[test]
 fn late_and_repeated_events_are_ignored() {
     let list = ids(2, 0..5);
     let mut bench = Bench::with_index(vec![claim(&list)]);

@@ -1,0 +1,163 @@
+//! `run`: runs a node until it is told to stop.
+
+use std::{
+    fs,
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use libp2p::Multiaddr;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{
+        Exit,
+        context::Context,
+        failure::Advise as _,
+        node_config::{node_config, read_node_key},
+        output::{Answer, note},
+    },
+    config::{Config, bootstrap::parse_address},
+    node::{Node, NodeConfig, admin},
+    swarm::Event,
+};
+
+/// Listening takes milliseconds; an address that is not there by then shows in the log.
+const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Requests to the admin socket that are under way on shutdown have this long.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Address to listen on, instead of those of the configuration; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<Multiaddr>,
+    /// Node to begin with, instead of `bootstrap.peers`; may be repeated
+    #[arg(long, value_name = "MULTIADDR", value_parser = parse_address)]
+    bootstrap: Vec<Multiaddr>,
+    /// Tables to mirror: "all", or ids with commas between them
+    #[arg(long, value_name = "TABLES")]
+    tables: Option<String>,
+    /// Set any key of the configuration, as in limits.max_disk="50 GiB"; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Told on stdout once the node can be reached.
+#[derive(Serialize)]
+struct Running {
+    peer: String,
+    network: String,
+    addresses: Vec<String>,
+}
+
+impl Answer for Running {
+    fn write_text(&self, to: &mut dyn Write) -> io::Result<()> {
+        writeln!(to, "node {} of the network {} runs at", self.peer, self.network)?;
+        self.addresses.iter().try_for_each(|address| writeln!(to, "  {address}"))
+    }
+}
+
+pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let home = context.home()?;
+    let config = config(args, context)?;
+    context.start_logging(&config.log)?;
+    let network = context.network()?;
+    let key = read_node_key(&home)?;
+    let node_config = node_config(&home, &config, &network)?;
+    let socket = home.admin_socket();
+    context.block_on(async {
+        // From here on a signal stops the node cleanly, also while it starts.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let node = Node::start(key, NodeConfig { ..node_config }).await.context("the node does not start")?;
+        let node = Arc::new(node);
+        let stop_admin = CancellationToken::new();
+        // Whoever has the store open is the only node of this home, so that the socket is its own.
+        let listener = admin::bind(&socket)
+            .with_context(|| format!("cannot open the admin socket {}", socket.display()))
+            .hint("check the permissions of the home; the path of a socket has at most 107 bytes")?;
+        let admin = tokio::spawn(admin::serve(listener, Arc::clone(&node), stop_admin.clone()));
+        let addresses = listening(&node, config.listen.len()).await?;
+        context.output().print_line(&Running {
+            peer: node.peer().to_string(),
+            network: network.network.name.clone(),
+            addresses: addresses.iter().map(Multiaddr::to_string).collect(),
+        })?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if context.shows_progress() {
+            note("stopping");
+        }
+        stop_admin.cancel();
+        // It fails only if it panicked, which the node outlives.
+        let _ = admin.await;
+        let _ = fs::remove_file(&socket);
+        owned(node).await?.stop().await.context("the node did not stop cleanly")?;
+        Ok(Exit::Success)
+    })
+}
+
+/// The configuration with the flags over it.
+fn config(args: &Args, context: &Context) -> Result<Config> {
+    let mut loader = context.config_loader()?;
+    let joined = |list: &[Multiaddr]| list.iter().map(Multiaddr::to_string).collect::<Vec<_>>().join(",");
+    if !args.listen.is_empty() {
+        loader = loader.flag("--listen", "listen", joined(&args.listen));
+    }
+    if !args.bootstrap.is_empty() {
+        loader = loader.flag("--bootstrap", "bootstrap.peers", joined(&args.bootstrap));
+    }
+    if let Some(tables) = &args.tables {
+        loader = loader.flag("--tables", "tables", tables);
+    }
+    for (key, value) in &args.set {
+        loader = loader.flag("--set", key, value);
+    }
+    Ok(loader.load()?)
+}
+
+/// The addresses of the node, once it listens on as many as it should.
+async fn listening(node: &Node, expected: usize) -> Result<Vec<Multiaddr>> {
+    let mut events = node.swarm().events();
+    let all = async {
+        loop {
+            let status = node.swarm().status().await?;
+            if status.listening.len() >= expected {
+                return anyhow::Ok(());
+            }
+            while !matches!(events.recv().await?, Event::Listening { .. }) {}
+        }
+    };
+    if let Ok(listens) = tokio::time::timeout(LISTEN_DEADLINE, all).await {
+        listens?;
+    }
+    Ok(node.addresses().await?)
+}
+
+/// The node itself, once the last request to the admin socket is answered.
+async fn owned(mut node: Arc<Node>) -> Result<Node> {
+    let wait = async {
+        loop {
+            match Arc::try_unwrap(node) {
+                Ok(node) => return node,
+                Err(shared) => node = shared,
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(ADMIN_DRAIN, wait)
+        .await
+        .map_err(|_| anyhow!("a request to the admin socket does not end"))
+}
