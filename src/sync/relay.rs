@@ -143,8 +143,8 @@ impl Relay {
     async fn get(&self, source: libp2p::PeerId, table: TableId, claim: Claim<'_>) -> Result<(), Unfit> {
         let mut filter = Filter::ids(claim.ids.clone()).with_table(table);
         filter.limit = limits::MAX_ANNOUNCE_IDS;
-        let mut held = 0;
-        loop {
+        // An honest page has at least one of them.
+        for _ in 0..claim.ids.len() {
             let request = filter.to_request().map_err(|_| Unfit::Own)?;
             let answer = self.context.swarm.request::<Get>(source, request).await.map_err(|error| {
                 tracing::debug!(peer = %source, %error, "announced entries could not be had");
@@ -154,7 +154,7 @@ impl Relay {
             let keys = List::into_inner(answer.keys).into_iter().map(Blob::into_inner).collect();
             for judgement in self.context.gate.admit_patiently(Way::Announce, entries, keys).await {
                 match judgement.outcome {
-                    outcome if outcome.is_held() => held += 1,
+                    outcome if outcome.is_held() => {}
                     p2pdb_protocol::refusal::Outcome::Refused(refusal) if refusal.is_misbehaviour() => {
                         return Err(Unfit::Invalid);
                     }
@@ -167,7 +167,9 @@ impl Relay {
             }
             filter.cursor = Some(answer.next);
         }
-        if held < claim.ids.len() { Err(Unfit::Missing) } else { Ok(()) }
+        // What came may be good and still not be what was announced.
+        let missing = self.unknown(table, &claim.ids).await.map_err(|_| Unfit::Own)?;
+        if missing.is_empty() { Ok(()) } else { Err(Unfit::Missing) }
     }
 
     async fn unknown(&self, table: TableId, ids: &[EntryId]) -> Result<Vec<EntryId>, StoreError> {

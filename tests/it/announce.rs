@@ -121,11 +121,14 @@ async fn what_cannot_be_verified_is_not_passed_on_and_the_honest_entry_still_com
             parts.change(|p| p.body[0] ^= 1).bytes(),
         ]),
     ];
-    for (name, entries) in lies {
+    for (times, (name, entries)) in (1..).zip(lies) {
         let liar = liar(&network, entries);
         liar.connect(&node.address).await.unwrap();
         liar.subscribe(table_of).await;
-        liar.announce(table_of, &[wanted.id()]).await;
+        // Gossip takes each message once: each liar says it in another way.
+        let mut ids = vec![other.id(); times];
+        ids.push(wanted.id());
+        liar.announce(table_of, &ids).await;
         until(&format!("{name} counts against the liar"), || async {
             score(&node, &liar).await.is_some_and(|score| score < 0.0)
         })
@@ -135,10 +138,9 @@ async fn what_cannot_be_verified_is_not_passed_on_and_the_honest_entry_still_com
     let friend = honest(&network, &wanted);
     friend.connect(&node.address).await.unwrap();
     friend.subscribe(table_of).await;
-    // Another message, since gossip takes each but once: with an id that the node has.
-    friend.announce(table_of, &[other.id(), wanted.id()]).await;
+    friend.announce(table_of, &[wanted.id()]).await;
     // The first that the observer hears since then: none of the lies was passed on.
-    assert_eq!(observer.hears().await, [other.id(), wanted.id()]);
+    assert_eq!(observer.hears().await, [wanted.id()]);
     assert!(!is_unknown(&node, table_of, wanted.id()).await);
 }
 
