@@ -22,7 +22,8 @@ impl Answer for Index {
     }
 
     async fn answer(service: &Service, _: &Incoming<Self>, request: IndexRequest) -> Reply<IndexResponse> {
-        let limit = usize::try_from(request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64)).unwrap_or(usize::MAX);
+        let limit =
+            usize::try_from(request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64)).unwrap_or(usize::MAX);
         if !(1..=limits::MAX_INDEX_IDS).contains(&limit) {
             return Reply::refused(Status::BadRequest);
         }

@@ -75,7 +75,15 @@ fn honest(network: &Network, entry: &Entry) -> Peer {
 
 async fn score(node: &TestNode, peer: &Peer) -> Option<f64> {
     let id = peer.id().to_string();
-    node.node.swarm().status().await.unwrap().peers.into_iter().find(|peer| peer.peer == id).map(|peer| peer.score)
+    node.node
+        .swarm()
+        .status()
+        .await
+        .unwrap()
+        .peers
+        .into_iter()
+        .find(|peer| peer.peer == id)
+        .map(|peer| peer.score)
 }
 
 async fn put(peer: &Peer, node: &TestNode, entry: &Entry) {
@@ -83,7 +91,9 @@ async fn put(peer: &Peer, node: &TestNode, entry: &Entry) {
         entries: List::try_from(vec![Blob::try_from(entry.encoded().clone()).unwrap()]).unwrap(),
         keys: List::try_from(vec![Blob::try_from(table().public_key().der().to_vec()).unwrap()]).unwrap(),
     };
-    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else { panic!("no reply") };
+    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else {
+        panic!("no reply")
+    };
     assert_eq!(response.outcomes.iter().copied().collect::<Vec<_>>(), [Outcome::Stored.code()]);
 }
 
@@ -116,10 +126,10 @@ async fn what_cannot_be_verified_is_not_passed_on_and_the_honest_entry_still_com
         ("half of it", vec![wanted.encoded().slice(..wanted.encoded().len() / 2)]),
         ("nothing", vec![]),
         ("another entry, known already", vec![other.encoded().clone()]),
-        ("a broken one behind the honest one of another", vec![
-            other.encoded().clone(),
-            parts.change(|p| p.body[0] ^= 1).bytes(),
-        ]),
+        (
+            "a broken one behind the honest one of another",
+            vec![other.encoded().clone(), parts.change(|p| p.body[0] ^= 1).bytes()],
+        ),
     ];
     for (times, (name, entries)) in (1..).zip(lies) {
         let liar = liar(&network, entries);
@@ -152,8 +162,10 @@ async fn what_is_no_announce_is_not_passed_on() {
     let mut observer = Peer::start(&network);
     observer.connect(&node.address).await.unwrap();
     observer.subscribe(table_of).await;
-    let too_many = lenient::to_vec(&List::<_, 65>::try_from(vec![EntryId::from_bytes([7; 32]); 65]).unwrap()).unwrap();
-    let no_ids = [vec![0x80], vec![0x9b; 9], too_many, vec![0x81, 0x41, 7], Vec::from(*b"hello"), vec![0x80, 0]];
+    let too_many =
+        lenient::to_vec(&List::<_, 65>::try_from(vec![EntryId::from_bytes([7; 32]); 65]).unwrap()).unwrap();
+    let no_ids =
+        [vec![0x80], vec![0x9b; 9], too_many, vec![0x81, 0x41, 7], Vec::from(*b"hello"), vec![0x80, 0]];
     for data in no_ids {
         let peer = Peer::start(&network);
         peer.connect(&node.address).await.unwrap();

@@ -43,30 +43,49 @@ async fn forged_node_records_are_refused_and_no_route_is_kept() {
     let mut forgeries: Vec<(String, Forge<'_>)> = vec![
         ("of another node".into(), Box::new(|_| signed_bytes(&Keypair::generate_ed25519(), &network))),
         ("of another network".into(), Box::new(|key| signed_bytes(key, &elsewhere))),
-        ("with another's key".into(), Box::new(|key| {
-            let own = Writer::new().array(2).bytes(&payload(&signed_bytes(key, &network))).bytes(&[7; 64]).take();
-            own.into()
-        })),
-        ("from the future".into(), Box::new(|key| {
-            let ahead = NodeRecord { sequence: now() + 2 * 86_400, ..full(key) };
-            signed(&ahead, key, &network.id()).encoded().clone()
-        })),
-        ("truncated".into(), Box::new(|key| {
-            let honest = signed_bytes(key, &network);
-            honest.slice(..honest.len() - 1)
-        })),
-        ("with a byte too many".into(), Box::new(|key| [&signed_bytes(key, &network)[..], &[0]].concat().into())),
+        (
+            "with another's key".into(),
+            Box::new(|key| {
+                let own = Writer::new()
+                    .array(2)
+                    .bytes(&payload(&signed_bytes(key, &network)))
+                    .bytes(&[7; 64])
+                    .take();
+                own.into()
+            }),
+        ),
+        (
+            "from the future".into(),
+            Box::new(|key| {
+                let ahead = NodeRecord { sequence: now() + 2 * 86_400, ..full(key) };
+                signed(&ahead, key, &network.id()).encoded().clone()
+            }),
+        ),
+        (
+            "truncated".into(),
+            Box::new(|key| {
+                let honest = signed_bytes(key, &network);
+                honest.slice(..honest.len() - 1)
+            }),
+        ),
+        (
+            "with a byte too many".into(),
+            Box::new(|key| [&signed_bytes(key, &network)[..], &[0]].concat().into()),
+        ),
         ("empty".into(), Box::new(|_| Bytes::new())),
     ];
     // A bit in every eighth byte: every field is hit, each by a peer of its own.
     let length = signed(&full(&node_key()), &node_key(), &network.id()).encoded().len();
     for position in (0..length).step_by(8) {
         let (full, id) = (&full, network.id());
-        forgeries.push((format!("bit flipped in byte {position} of {length}"), Box::new(move |key| {
-            let mut bytes = signed(&full(key), key, &id).encoded().to_vec();
-            bytes[position] ^= 1;
-            bytes.into()
-        })));
+        forgeries.push((
+            format!("bit flipped in byte {position} of {length}"),
+            Box::new(move |key| {
+                let mut bytes = signed(&full(key), key, &id).encoded().to_vec();
+                bytes[position] ^= 1;
+                bytes.into()
+            }),
+        ));
     }
     for (name, forge) in &forgeries {
         let peer = Peer::start(&network);
@@ -176,7 +195,10 @@ async fn lists_and_lengths_out_of_bounds_are_bad_requests() {
         ("2^32 - 1 entries", map("entries", &FOUR_BILLION)),
         ("an entry of 2^63 bytes", map("entries", &[&[0x81][..], &ENDLESS_BYTES].concat())),
         ("an entry longer than on any network", map("entries", &list(1, &vec![0; 524_289]))),
-        ("17 keys", [&[0xa2], &map("entries", &list(1, &id))[1..], &map("keys", &list(17, &id))[1..]].concat()),
+        (
+            "17 keys",
+            [&[0xa2], &map("entries", &list(1, &id))[1..], &map("keys", &list(17, &id))[1..]].concat(),
+        ),
         ("a key that is too long", {
             [&[0xa2], &map("entries", &list(1, &id))[1..], &map("keys", &list(1, &[0; 641]))[1..]].concat()
         }),
@@ -193,7 +215,10 @@ async fn lists_and_lengths_out_of_bounds_are_bad_requests() {
         ("bucket 4096", map("bucket", &[0x19, 0x10, 0x00])),
         ("a negative bucket", map("bucket", &[0x20])),
         ("a limit of 0", [&[0xa2], &map("bucket", &[0])[1..], &map("limit", &[0])[1..]].concat()),
-        ("a limit of 1001", [&[0xa2], &map("bucket", &[0])[1..], &map("limit", &[0x19, 0x03, 0xe9])[1..]].concat()),
+        (
+            "a limit of 1001",
+            [&[0xa2], &map("bucket", &[0])[1..], &map("limit", &[0x19, 0x03, 0xe9])[1..]].concat(),
+        ),
     ];
     let table = map("table", &Writer::new().bytes(table_id(table()).as_bytes()).take());
     let with = |name: &str, value: &[u8]| [&[0xa2], &table[1..], &map(name, value)[1..]].concat();

@@ -108,7 +108,8 @@ async fn who_misbehaves_again_and_again_is_banned_and_others_go_on() {
         strikes += 1;
         let banned = async || node.node.swarm().status().await.unwrap().banned == 1;
         if banned().await {
-            until("the vandal is thrown out", || async { !vandal.is_connected(node.node.peer()).await }).await;
+            until("the vandal is thrown out", || async { !vandal.is_connected(node.node.peer()).await })
+                .await;
         }
     }
     assert!(strikes >= 2, "a single mistake is no reason for a ban");
@@ -176,7 +177,9 @@ async fn a_full_put_is_answered_entry_by_entry_in_order() {
     }
     let peer = joined(&network, &node).await;
     let request = puts(&entries, &[table().public_key().der(), key(2).public_key().der()]);
-    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else { panic!("no reply") };
+    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else {
+        panic!("no reply")
+    };
     let outcomes: Vec<_> = response.outcomes.iter().map(|code| Outcome::from_code(*code).name()).collect();
     assert_eq!(outcomes.len(), expected.len());
     for (number, (got, expected)) in outcomes.iter().zip(&expected).enumerate() {

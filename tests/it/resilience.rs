@@ -58,7 +58,8 @@ async fn a_node_finds_its_peers_by_its_routes_after_a_restart() {
     let network = network();
     let a = TestNode::start(&network, Mirror::All, &[]).await;
     let b = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
-    until("b has met a", || async { b.node.routes().of(&a.node.peer()).is_some_and(|route| route.met) }).await;
+    until("b has met a", || async { b.node.routes().of(&a.node.peer()).is_some_and(|route| route.met) })
+        .await;
     let b = b.stop().await.without_bootstrap().start().await;
     until("b has dialed a again", || async {
         let peers = b.node.swarm().status().await.unwrap().peers;
