@@ -81,6 +81,8 @@ pub(super) struct EventLoop {
     scores: Scores,
     topics: HashMap<gossipsub::TopicHash, TableId>,
     dialing: HashMap<ConnectionId, Dialer>,
+    /// Tables that nobody was there to be told of.
+    unpublished: HashSet<kad::RecordKey>,
     finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
@@ -110,6 +112,7 @@ impl EventLoop {
             scores: Scores::new(),
             topics: HashMap::new(),
             dialing: HashMap::new(),
+            unpublished: HashSet::new(),
             finding: HashMap::new(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
             relay_listener: None,
@@ -215,12 +218,18 @@ impl EventLoop {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
-                self.on_query(id, result, step.last);
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, stats, step }) => {
+                match result {
+                    kad::QueryResult::StartProviding(
+                        Ok(kad::AddProviderOk { key }) | Err(kad::AddProviderError::Timeout { key }),
+                    ) => self.on_provided(key, &stats),
+                    result => self.on_query(id, result, step.last),
+                }
             }
             BehaviourEvent::Kad(kad::Event::InboundRequest {
                 request: kad::InboundRequest::AddProvider { record: Some(record) },
             }) => self.on_provider(record),
+            BehaviourEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => self.publish_again(),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }
@@ -267,6 +276,19 @@ impl EventLoop {
             } else {
                 tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
             }
+        }
+    }
+
+    /// The DHT says nothing again for half a day: what nobody heard is said again once there is somebody.
+    fn on_provided(&mut self, key: kad::RecordKey, stats: &kad::QueryStats) {
+        if stats.num_successes() == 0 {
+            self.unpublished.insert(key);
+        }
+    }
+
+    fn publish_again(&mut self) {
+        for key in std::mem::take(&mut self.unpublished) {
+            self.provide(key);
         }
     }
 
@@ -467,6 +489,7 @@ impl EventLoop {
     }
 
     pub(super) fn stop_providing(&mut self, key: kad::RecordKey) {
+        self.unpublished.remove(&key);
         self.swarm.behaviour_mut().kad.stop_providing(&key);
     }
 

@@ -23,7 +23,7 @@ use crate::{
     ingest::{Admitted, Way},
     serve::quota::{Limiter, Rates},
     store::{Presence, StoreError},
-    swarm::{Announced, Conduct, Event},
+    swarm::{Announced, Conduct},
     sync::Context,
 };
 
@@ -204,20 +204,9 @@ impl Relay {
         }
         let mut unheard: VecDeque<(TableId, Vec<EntryId>, u32)> = VecDeque::new();
         let mut retry = tokio::time::interval(RETRY_PAUSE);
-        let mut events = self.context.swarm.events();
-        let mut alone = true;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Ok(event) = events.recv(), if alone => {
-                    if matches!(event, Event::Introduced { .. }) {
-                        alone = false;
-                        // What was provided before anybody was there to be told is told now.
-                        for table in &tables {
-                            self.context.swarm.provide(*table).await;
-                        }
-                    }
-                }
                 first = admitted.recv() => {
                     let mut news = match first {
                         Ok(first) => vec![first],
