@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, get::MAX_EMPTY_PAGES},
     swarm::{Announced, Handle},
 };
 
@@ -28,6 +28,8 @@ const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 const MAX_WAITING: usize = 64;
 /// Wake-ups that a busy follower may miss without harm: the next poll finds all.
 const MAX_WAKES: usize = 64;
+/// How long one node may keep the others waiting.
+const NODE_PATIENCE: Duration = Duration::from_secs(5);
 /// Nodes followed at the same time.
 const MAX_NODES: usize = 8;
 
@@ -160,8 +162,14 @@ impl Follower {
         }
     }
 
-    /// Hands out everything that one node has and the reader has not.
+    /// Hands out what one node has and the reader has not, for as long as the node keeps up: a slow one must not
+    /// hold up the others, and is asked again in the next round.
     async fn drain(&mut self, node: PeerId) -> Result<(), ReaderGone> {
+        tokio::time::timeout(NODE_PATIENCE, self.drain_whole(node)).await.unwrap_or(Ok(()))
+    }
+
+    async fn drain_whole(&mut self, node: PeerId) -> Result<(), ReaderGone> {
+        let mut empty_pages = 0;
         loop {
             let cursor = self.cursors.get(&node).copied();
             let mut filter = Filter { cursor, ..self.filter.clone() };
@@ -181,13 +189,17 @@ impl Follower {
                 }
             };
             let progress = cursor.is_none_or(|cursor| cursor != page.next);
-            self.cursors.insert(node, page.next);
+            empty_pages = if page.entries.is_empty() { empty_pages + 1 } else { 0 };
             for entry in page.entries {
-                if self.seen.put(entry.id(), ()).is_none() {
-                    self.entries.send(entry).await.map_err(|_| ReaderGone)?;
+                if !self.seen.contains(&entry.id()) {
+                    // Nothing counts as seen before there is room for it.
+                    let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
+                    self.seen.put(entry.id(), ());
+                    place.send(entry);
                 }
             }
-            if !page.more || !progress {
+            self.cursors.insert(node, page.next);
+            if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
                 return Ok(());
             }
         }

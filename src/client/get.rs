@@ -1,6 +1,6 @@
 //! Gets entries from several nodes, checks each of them, and merges.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -18,6 +18,11 @@ use crate::{
     client::{Client, ClientError},
     swarm::{Conduct, RequestError},
 };
+
+/// Pages without an entry, one after the other, after which a node has nothing more that is worth the wait.
+pub(super) const MAX_EMPTY_PAGES: u32 = 64;
+/// A node that takes longer than this for all its pages is left behind.
+const NODE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A page of verified entries of one node.
 #[derive(Debug)]
@@ -58,7 +63,10 @@ impl Client {
             return Err(ClientError::CursorWithoutNode);
         }
         let nodes = self.nodes(&filter.tables, self.inner.nodes).await?;
-        let gets = nodes.into_iter().map(|node| async move { (node, self.get_all(node, filter).await) });
+        let gets = nodes.into_iter().map(|node| async move {
+            let got = tokio::time::timeout(NODE_DEADLINE, self.get_all(node, filter)).await;
+            (node, got.unwrap_or(Err(ClientError::Request(RequestError::Timeout))))
+        });
         let mut merged: BTreeMap<(u64, EntryId), Entry> = BTreeMap::new();
         let (mut answered, mut failed) = (Vec::new(), Vec::new());
         for (node, result) in futures::future::join_all(gets).await {
@@ -86,12 +94,14 @@ impl Client {
     pub async fn get_all(&self, node: PeerId, filter: &Filter) -> Result<Vec<Entry>, ClientError> {
         let mut filter = filter.clone();
         let mut entries = Vec::new();
+        let mut empty_pages = 0;
         loop {
             let page = self.page(node, &filter).await?;
             filter.limit = filter.limit.saturating_sub(page.entries.len());
+            empty_pages = if page.entries.is_empty() { empty_pages + 1 } else { 0 };
             entries.extend(page.entries);
             let progress = filter.cursor.is_none_or(|cursor| cursor.arrival < page.next.arrival);
-            if !page.more || filter.limit == 0 || !progress {
+            if !page.more || filter.limit == 0 || !progress || empty_pages == MAX_EMPTY_PAGES {
                 return Ok(entries);
             }
             filter.cursor = Some(page.next);

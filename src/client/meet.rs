@@ -14,7 +14,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
-    swarm::{Conduct, Event, Handle, RequestError, routes::Routes},
+    swarm::{
+        Conduct, Event, Handle, RequestError,
+        routes::{RouteError, Routes},
+    },
 };
 
 /// Clients serve nothing and show no record.
@@ -80,23 +83,26 @@ pub async fn greet(
     };
     let response = swarm.request::<Hello>(peer, request).await?;
     let now = clock.now();
-    match routes.met(peer, response.record.clone().into_inner(), now) {
-        Ok(route) => swarm.add_addresses(peer, route.addresses().collect(), peer).await,
+    let seen_at = swarm.address_of(peer).await;
+    match routes.met(peer, response.record.clone().into_inner(), seen_at.clone(), now) {
+        Ok(route) => swarm.add_addresses(peer, route.addresses().collect()).await,
         Err(error) => {
-            swarm.report(peer, Conduct::Misbehaviour).await;
+            // A wrong clock is no ill will.
+            if !matches!(error, RouteError::FromTheFuture) {
+                swarm.report(peer, Conduct::Misbehaviour).await;
+            }
             return Err(RequestError::Invalid(error.to_string()));
         }
     }
     for encoded in &response.records {
-        match routes.heard(encoded.clone().into_inner(), now) {
+        match routes.heard(encoded.clone().into_inner(), seen_at.clone(), now) {
             Ok(Some(route)) => {
-                swarm.add_addresses(route.peer, route.addresses().collect(), peer).await;
+                swarm.add_addresses(route.peer, route.addresses().collect()).await;
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(%peer, %error, "passed on a record that is not valid");
-                swarm.report(peer, Conduct::Misbehaviour).await;
-                break;
+                // Whoever passes it on may have had another clock, or be more lenient.
+                tracing::debug!(%peer, %error, "passed on a record that is not taken here");
             }
         }
     }

@@ -12,7 +12,9 @@ use crate::swarm::{Event, Handle, routes::Routes};
 /// Shortest and longest pause between looks.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Nodes dialed at once.
+/// Nodes that were heard of among which is looked.
+const MAX_HEARD: usize = 256;
+/// Nodes of the list, and of those heard of, dialed at once.
 const MAX_DIALS: usize = 4;
 
 /// Keeps connections to nodes open.
@@ -48,10 +50,12 @@ impl Upkeep {
     async fn look_after(&self) {
         let mut events = self.swarm.events();
         let mut pause = SHORTEST_PAUSE;
+        let mut pass = 0_usize;
         loop {
             let Ok(connected) = self.swarm.serving_peers().await else { return };
             if connected.len() < self.target {
-                self.dial_some(&connected).await;
+                self.dial_some(&connected, pass).await;
+                pass = pass.wrapping_add(1);
                 self.swarm.refresh_dht().await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             } else {
@@ -73,19 +77,20 @@ impl Upkeep {
         }
     }
 
-    async fn dial_some(&self, connected: &[PeerId]) {
+    /// Dials a few that are not connected; others with each pass, since some may be gone for good.
+    async fn dial_some(&self, connected: &[PeerId], pass: usize) {
         let fresh = |peer: &PeerId| !connected.contains(peer) && *peer != self.swarm.local_peer();
-        // A bootstrap list may be long, or dead, and so may be what was heard: some of each.
         let listed = self.bootstrap.iter().filter(|address| peer_of(address).is_none_or(|peer| fresh(&peer)));
-        let listed = listed.take(MAX_DIALS).map(|address| async move {
-            (address.to_string(), self.swarm.connect_to(address.clone()).await)
+        let listed: Vec<_> = listed.collect();
+        let listed = rotated(&listed, pass).map(|address| async move {
+            (address.to_string(), self.swarm.connect_to((*address).clone()).await)
         });
-        let heard = self.routes.mirrors(None, self.target + connected.len() + MAX_DIALS);
-        let heard =
-            heard.into_iter().filter(|route| fresh(&route.peer)).take(MAX_DIALS).map(|route| async move {
-                let dialed = self.swarm.connect(route.peer, route.addresses().collect()).await;
-                (route.peer.to_string(), dialed)
-            });
+        let mut heard = self.routes.mirrors(None, MAX_HEARD);
+        heard.retain(|route| fresh(&route.peer));
+        let heard = rotated(&heard, pass).map(|route| async move {
+            let dialed = self.swarm.connect(route.peer, route.addresses().collect()).await;
+            (route.peer.to_string(), dialed)
+        });
         let (listed, heard) = futures::join!(join_all(listed), join_all(heard));
         for (target, dialed) in listed.into_iter().chain(heard) {
             if let Err(error) = dialed {
@@ -93,6 +98,12 @@ impl Upkeep {
             }
         }
     }
+}
+
+/// A few of a list, beginning further on with each pass.
+fn rotated<T>(list: &[T], pass: usize) -> impl Iterator<Item = &T> {
+    let start = pass.wrapping_mul(MAX_DIALS).checked_rem(list.len()).unwrap_or(0);
+    list.iter().cycle().skip(start).take(MAX_DIALS.min(list.len()))
 }
 
 /// The peer at the end of an address.

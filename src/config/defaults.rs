@@ -35,7 +35,7 @@ impl Config {
             limits: limits(profile),
             rates: Rates {
                 hello: 12,
-                index: 60,
+                index: 600,
                 index_pages: 12_000,
                 get: 120,
                 get_bytes: Size(32 << 20),

@@ -1,38 +1,30 @@
 //! The one gate: whatever its way in, an entry is admitted here or not at all (SPEC 6).
 
+mod checks;
 mod mirror;
 mod pool;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lru::LruCache;
 use p2pdb_protocol::{
-    entry::UnverifiedEntry,
     id::{EntryId, TableId},
-    keys::PublicKey,
     network::Network,
     refusal::{Outcome, Refusal},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 pub use self::mirror::Mirror;
-use self::pool::Pool;
+use self::{checks::Checks, pool::Pool};
 use crate::{
     clock::Clock,
-    store::{Committed, NewEntry, Presence, Store, StoreError},
+    store::{Committed, NewEntry, Store, StoreError},
 };
 
 /// Entries that wait at the gate, over all ways in.
 const MAX_WAITING: usize = 4096;
 /// Entries that one worker checks in one go: enough to make the hand-over cheap, few enough to share the cores.
 const CHUNK: usize = 32;
-/// Parsed table keys that are kept.
-const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Admissions that a slow listener may be behind.
 const MAX_EVENTS: usize = 4096;
 
@@ -92,9 +84,8 @@ impl Gate {
     /// A gate in front of `store` that takes the tables of `mirror`, at most `max_tables` of them.
     #[must_use]
     pub fn new(store: Store, network: Network, mirror: Mirror, max_tables: usize, clock: Clock) -> Self {
-        let keys = Mutex::new(LruCache::new(MAX_KEYS));
         Self {
-            checks: Arc::new(Checks { store, network, mirror, max_tables, clock, keys }),
+            checks: Arc::new(Checks::new(store, network, mirror, max_tables, clock)),
             pool: Pool::new(),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             admitted: broadcast::channel(MAX_EVENTS).0,
@@ -151,11 +142,14 @@ impl Gate {
                 judgement.id = Some(entry.id());
             }
         }
-        let unknown = self.checks.leave_known(decoded, &mut judgements).await;
+        let timely = self.checks.leave_untimely(decoded, &mut judgements);
+        let unknown = self.checks.leave_known(timely, &mut judgements).await;
         let keys = Arc::new(self.checks.keys_for(&unknown, sent_keys).await);
-        let check = move |checks: &Checks, entry| checks.verify(entry, &keys);
+        let known_keys = Arc::clone(&keys);
+        let check = move |checks: &Checks, entry| checks.verify(entry, &known_keys);
         let verified = self.in_chunks(unknown, &mut judgements, check).await;
-        self.commit(way, verified, &mut judgements).await;
+        let (permitted, _new_tables) = self.checks.leave_over_quota(verified, &keys, &mut judgements).await;
+        self.commit(way, permitted, &mut judgements).await;
         judgements
     }
 
@@ -229,133 +223,9 @@ fn settle(judgements: &mut [Judgement], place: usize, outcome: Outcome) {
     }
 }
 
-/// Steps 1 to 8.
-#[derive(Debug)]
-struct Checks {
-    store: Store,
-    network: Network,
-    mirror: Mirror,
-    max_tables: usize,
-    clock: Clock,
-    keys: Mutex<LruCache<TableId, PublicKey>>,
-}
-
-/// What step 6 needs: the keys of tables that are stored, those that were sent along, and whether one more
-/// table may be taken.
-#[derive(Debug)]
-struct Keys {
-    stored: HashMap<TableId, PublicKey>,
-    sent: Vec<Bytes>,
-    room_for_tables: bool,
-}
-
-impl Checks {
-    /// Steps 1 to 3: size, encoding, clock.
-    fn decode(&self, encoded: Bytes) -> Result<UnverifiedEntry, Refusal> {
-        let entry = UnverifiedEntry::decode(encoded, &self.network)?;
-        entry.check_clock(&self.network, self.clock.now(), self.store.horizon_start())?;
-        Ok(entry)
-    }
-
-    /// Step 4: those that are not Known.
-    async fn leave_known(
-        &self,
-        entries: Vec<Numbered<UnverifiedEntry>>,
-        judgements: &mut [Judgement],
-    ) -> Vec<Numbered<UnverifiedEntry>> {
-        let mut by_table: BTreeMap<TableId, Vec<Numbered<UnverifiedEntry>>> = BTreeMap::new();
-        for (place, entry) in entries {
-            by_table.entry(entry.header().table).or_default().push((place, entry));
-        }
-        let mut unknown = Vec::new();
-        for (table, entries) in by_table {
-            let ids = entries.iter().map(|(_, entry)| entry.id()).collect();
-            let presences = match self.store.known(table, ids).await {
-                Ok(presences) => presences,
-                Err(error) => {
-                    store_failed(&error);
-                    for (place, _) in entries {
-                        settle(judgements, place, Outcome::Refused(Refusal::StoreFailed));
-                    }
-                    continue;
-                }
-            };
-            for ((place, entry), presence) in entries.into_iter().zip(presences) {
-                match presence {
-                    Presence::Unknown => unknown.push((place, entry)),
-                    Presence::Stored => settle(judgements, place, Outcome::Known),
-                    Presence::Dropped => settle(judgements, place, Outcome::Refused(Refusal::Dropped)),
-                }
-            }
-        }
-        unknown
-    }
-
-    async fn keys_for(&self, entries: &[Numbered<UnverifiedEntry>], sent: Vec<Bytes>) -> Keys {
-        let tables: BTreeSet<TableId> = entries.iter().map(|(_, entry)| entry.header().table).collect();
-        let mut keys = Keys { stored: HashMap::new(), sent, room_for_tables: false };
-        let mut all_stored = true;
-        for table in tables {
-            match self.stored_key(&table).await {
-                Some(key) => {
-                    keys.stored.insert(table, key);
-                }
-                None => all_stored = false,
-            }
-        }
-        if !all_stored {
-            // Tables are free to make: how many there may be is a quota of the node.
-            let tables = self.store.tables().await.inspect_err(store_failed);
-            keys.room_for_tables = tables.is_ok_and(|tables| tables.len() < self.max_tables);
-        }
-        keys
-    }
-
-    async fn stored_key(&self, table: &TableId) -> Option<PublicKey> {
-        if let Some(key) = self.lock_keys().get(table) {
-            return Some(key.clone());
-        }
-        let der = self.store.table_key(*table).await.inspect_err(store_failed).ok()??;
-        let key = PublicKey::from_der(&der).ok()?;
-        self.lock_keys().put(*table, key.clone());
-        Some(key)
-    }
-
-    /// Steps 5 to 8: work, table, signature, quota.
-    fn verify(&self, entry: UnverifiedEntry, keys: &Keys) -> Result<NewEntry, Refusal> {
-        let table = entry.header().table;
-        let entry = entry.check_work(&self.network)?;
-        if !self.mirror.takes(&table) {
-            return Err(Refusal::TableNotMirrored);
-        }
-        let (key, is_new) = match keys.stored.get(&table) {
-            Some(key) => (key.clone(), false),
-            None => (sent_key(&table, &keys.sent)?, true),
-        };
-        let entry = entry.verify(&key)?;
-        if is_new && !keys.room_for_tables {
-            return Err(Refusal::QuotaExceeded);
-        }
-        Ok(NewEntry { entry, key })
-    }
-
-    fn lock_keys(&self) -> MutexGuard<'_, LruCache<TableId, PublicKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn sent_key(table: &TableId, sent: &[Bytes]) -> Result<PublicKey, Refusal> {
-    let mut refusal = Refusal::TableKeyMissing;
-    for der in sent {
-        match PublicKey::from_der(der) {
-            Ok(key) if key.table_id() == *table => return Ok(key),
-            Ok(_) => {}
-            Err(_) => refusal = Refusal::TableKeyInvalid,
-        }
-    }
-    Err(refusal)
-}
-
 fn store_failed(error: &StoreError) {
     tracing::error!(%error, "the store failed");
 }
+
+#[cfg(test)]
+mod tests;

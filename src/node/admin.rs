@@ -19,6 +19,8 @@ const MAX_CONNECTIONS: usize = 16;
 const MAX_REQUEST: u64 = 4096;
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
+/// Pause after the socket failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A request has to be there after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -92,6 +94,8 @@ pub async fn serve(listener: UnixListener, node: Arc<Node>, shutdown: Cancellati
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "the admin socket failed");
+                    // Out of file descriptors, say: it will not be better at once.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },

@@ -224,10 +224,14 @@ impl Node {
             work,
             swarm_stop,
         };
-        if let Some(file) = node.routes_file.clone() {
-            let (routes, clock, work) = (Arc::clone(&node.routes), node.clock.clone(), node.work.clone());
-            node.tasks.spawn(upkeep::keep_routes(routes, file, clock, work));
-        }
+        let kept = upkeep::keep_routes(
+            Arc::clone(&node.routes),
+            node.swarm.clone(),
+            node.routes_file.clone(),
+            node.clock.clone(),
+            node.work.clone(),
+        );
+        node.tasks.spawn(kept);
         node.tasks.close();
         Ok(node)
     }

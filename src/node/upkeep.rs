@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::home::{Overwrite, write_public},
+    config::home::{Overwrite, write_secret},
     store::Store,
-    swarm::routes::Routes,
+    swarm::{Handle, routes::Routes},
 };
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,10 +51,11 @@ pub(super) fn load_routes(routes: &Routes, file: &Path, now: u64) {
     }
 }
 
-/// Keeps the routes on disk until `shutdown`.
+/// Keeps the routes fresh, and on disk if there is a file, until `shutdown`.
 pub(super) async fn keep_routes(
     routes: Arc<Routes>,
-    file: PathBuf,
+    swarm: Handle,
+    file: Option<PathBuf>,
     clock: Clock,
     shutdown: CancellationToken,
 ) {
@@ -63,8 +64,12 @@ pub(super) async fn keep_routes(
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(SAVE_INTERVAL) => {}
         }
+        if let Ok(connected) = swarm.serving_peers().await {
+            routes.renew(&connected, clock.now());
+        }
         routes.expire(clock.now());
-        let (routes, file) = (Arc::clone(&routes), file.clone());
+        let Some(file) = file.clone() else { continue };
+        let routes = Arc::clone(&routes);
         // It only fails if the program ends.
         let _ = tokio::task::spawn_blocking(move || save_routes(&routes, &file)).await;
     }
@@ -72,7 +77,7 @@ pub(super) async fn keep_routes(
 
 /// Writes the routes, whole or not at all.
 pub(super) fn save_routes(routes: &Routes, file: &Path) {
-    if let Err(error) = write_public(file, &routes.to_bytes(), Overwrite::Yes) {
+    if let Err(error) = write_secret(file, &routes.to_bytes(), Overwrite::Yes) {
         tracing::warn!(file = %file.display(), %error, "the routes could not be saved");
     }
 }

@@ -17,7 +17,7 @@ use p2pdb_protocol::{
 
 use crate::{
     serve::{Answer, Service, quota::Limiter},
-    swarm::{Conduct, Incoming},
+    swarm::{Conduct, Incoming, routes::RouteError},
 };
 
 /// Bytes of records in one response, with room for the rest of the frame.
@@ -69,11 +69,14 @@ impl Answer for Hello {
     ) -> Reply<HelloResponse> {
         let now = service.clock.now();
         if let Some(record) = request.record {
-            match service.routes.met(incoming.peer, record.into_inner(), now) {
+            let seen_at = service.swarm.address_of(incoming.peer).await;
+            match service.routes.met(incoming.peer, record.into_inner(), seen_at, now) {
                 Ok(route) => {
                     let addresses = route.addresses().collect();
-                    service.swarm.add_addresses(incoming.peer, addresses, incoming.peer).await;
+                    service.swarm.add_addresses(incoming.peer, addresses).await;
                 }
+                // A wrong clock is no ill will.
+                Err(RouteError::FromTheFuture) => return Reply::refused(Status::BadRequest),
                 Err(error) => {
                     tracing::debug!(peer = %incoming.peer, %error, "not the peer's record");
                     service.swarm.report(incoming.peer, Conduct::Misbehaviour).await;

@@ -23,7 +23,10 @@ impl Answer for Index {
 
     async fn answer(service: &Service, _: &Incoming<Self>, request: IndexRequest) -> Reply<IndexResponse> {
         let limit = request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(limits::MAX_INDEX_IDS);
+        let limit = match usize::try_from(limit) {
+            Ok(limit @ 1..=limits::MAX_INDEX_IDS) => limit,
+            _ => return Reply::refused(Status::BadRequest),
+        };
         let Some(table) = request.table else {
             return tables(service, request.after_table, limit).await;
         };
@@ -42,7 +45,7 @@ impl Answer for Index {
             };
         };
         let bucket = match u16::try_from(bucket) {
-            Ok(bucket) if limit > 0 && u64::from(bucket) < 1 << service.swarm.network().bucket_bits => bucket,
+            Ok(bucket) if u64::from(bucket) < 1 << service.swarm.network().bucket_bits => bucket,
             _ => return Reply::refused(Status::BadRequest),
         };
         match service.store.bucket_ids(table, request.since, bucket, request.after, limit).await {

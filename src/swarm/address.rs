@@ -6,13 +6,17 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
+pub(crate) enum Scope {
+    /// This machine.
     Machine,
+    /// A network behind a router.
     Site,
+    /// The internet.
     World,
 }
 
-fn scope(address: &Multiaddr) -> Option<Scope> {
+/// How far an address reaches; none if it leads nowhere.
+pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
     let ip: IpAddr = match address.iter().next()? {
         Protocol::Ip4(ip) => ip.into(),
         Protocol::Ip6(ip) => ip.into(),
@@ -26,6 +30,12 @@ fn scope(address: &Multiaddr) -> Option<Scope> {
         ip if ip.is_loopback() => Some(Scope::Machine),
         IpAddr::V4(ip) if ip.is_link_local() || ip.is_broadcast() => None,
         IpAddr::V4(ip) if ip.is_private() => Some(Scope::Site),
+        IpAddr::V4(ip) => match ip.octets() {
+            // "This network" and what is reserved lead nowhere; 100.64/10 is behind a provider's router.
+            [0 | 240..=255, ..] => None,
+            [100, 64..=127, ..] => Some(Scope::Site),
+            _ => Some(Scope::World),
+        },
         IpAddr::V6(ip) if ip.is_unicast_link_local() => None,
         IpAddr::V6(ip) if ip.is_unique_local() => Some(Scope::Site),
         _ => Some(Scope::World),

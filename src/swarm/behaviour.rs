@@ -22,7 +22,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Concurrent streams of one operation on one connection, both ways.
 const MAX_STREAMS: usize = 64;
 /// Provider records that a node keeps for others.
-const MAX_PROVIDED_KEYS: usize = 65_536;
+const MAX_PROVIDED_KEYS: usize = 4096;
+/// Tables are provided anew after this time, so that those that join find them soon.
+const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// Everything that can deny a connection stands first: a behaviour that denies one after the
 /// request-response behaviours have seen it leaves their requests unanswered.
@@ -120,6 +122,7 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
             // Only provider records are used: nobody's values are kept.
             max_records: 0,
             max_provided_keys: MAX_PROVIDED_KEYS,
+            max_providers_per_key: 20,
             ..Default::default()
         },
     );
@@ -129,7 +132,8 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
         // Peers enter the table once identify has shown that they are of this network.
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .disjoint_query_paths(true)
-        .set_record_filtering(kad::StoreInserts::Unfiltered)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_provider_publication_interval(Some(PROVIDE_INTERVAL))
         .set_query_timeout(Duration::from_secs(30));
     let mut kad = kad::Behaviour::with_config(local, store, kad_config);
     kad.set_mode(match config.kad_mode {
@@ -153,6 +157,8 @@ fn gossip() -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + S
         .flood_publish(false)
         .gossip_lazy(2)
         .history_gossip(1)
+        // A held announce must still be in the cache when its entries have been fetched and verified.
+        .history_length(45)
         .build()?;
     let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config)?;
     let scores = gossipsub::PeerScoreParams {

@@ -10,7 +10,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     core::{ConnectedPoint, transport::ListenerId},
     gossipsub, identify,
-    kad::{self, QueryId},
+    kad::{self, QueryId, store::RecordStore as _},
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::monotonic,
     swarm::{
-        Announced, Conduct, Event, PeerStatus, SwarmStatus, address,
+        Announced, Conduct, Event, PeerStatus, SwarmStatus,
+        address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         exchange::{AllWaiting, Exchange, Outlets},
         handle,
@@ -44,8 +45,12 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 const TICK: Duration = Duration::from_secs(5);
 /// What a peer speaks that relays for others.
 const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
+/// On shutdown peers have this long to take the last answers.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// Length of the keys of SPEC 11.2.
+const PROVIDER_KEY_BYTES: usize = 32;
 /// Providers of one table that are wanted of the DHT.
 const MAX_PROVIDERS: usize = 64;
 
@@ -67,6 +72,8 @@ pub(super) struct EventLoop {
     pub(super) own_commands: mpsc::Sender<Command>,
     pub(super) outlets: Outlets,
     pub(super) waiting: AllWaiting,
+    /// Answers handed over and not yet sent.
+    pub(super) answering: usize,
     network: Network,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
@@ -74,6 +81,8 @@ pub(super) struct EventLoop {
     scores: Scores,
     topics: HashMap<gossipsub::TopicHash, TableId>,
     dialing: HashMap<ConnectionId, Dialer>,
+    /// Tables that nobody was there to be told of.
+    unpublished: HashSet<kad::RecordKey>,
     finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
@@ -95,6 +104,7 @@ impl EventLoop {
             own_commands,
             outlets,
             waiting: AllWaiting::default(),
+            answering: 0,
             network,
             commands,
             events,
@@ -102,6 +112,7 @@ impl EventLoop {
             scores: Scores::new(),
             topics: HashMap::new(),
             dialing: HashMap::new(),
+            unpublished: HashSet::new(),
             finding: HashMap::new(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
             relay_listener: None,
@@ -130,6 +141,16 @@ impl EventLoop {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             command(&mut self);
+        }
+        // What was answered has to reach the peers before the connections go.
+        let flushed = async {
+            while self.answering > 0 {
+                let event = self.swarm.select_next_some().await;
+                self.on_event(event);
+            }
+        };
+        if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
+            tracing::debug!("some peers did not take their answers before the swarm stopped");
         }
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -197,9 +218,18 @@ impl EventLoop {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
-                self.on_query(id, result, step.last);
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, stats, step }) => {
+                match result {
+                    kad::QueryResult::StartProviding(
+                        Ok(kad::AddProviderOk { key }) | Err(kad::AddProviderError::Timeout { key }),
+                    ) => self.on_provided(key, &stats),
+                    result => self.on_query(id, result, step.last),
+                }
             }
+            BehaviourEvent::Kad(kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { record: Some(record) },
+            }) => self.on_provider(record),
+            BehaviourEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => self.publish_again(),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }
@@ -249,6 +279,19 @@ impl EventLoop {
         }
     }
 
+    /// The DHT says nothing again for half a day: what nobody heard is said again once there is somebody.
+    fn on_provided(&mut self, key: kad::RecordKey, stats: &kad::QueryStats) {
+        if stats.num_successes() == 0 {
+            self.unpublished.insert(key);
+        }
+    }
+
+    fn publish_again(&mut self) {
+        for key in std::mem::take(&mut self.unpublished) {
+            self.provide(key);
+        }
+    }
+
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
         if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
             result
@@ -260,6 +303,19 @@ impl EventLoop {
         if last && let Some((found, answer)) = self.finding.remove(&id) {
             let _ = answer.send(found.into_iter().collect());
         }
+    }
+
+    /// Keeps who provides a table for others, as far as it makes sense: keys are hashes, and addresses are few and
+    /// lead somewhere.
+    fn on_provider(&mut self, mut record: kad::ProviderRecord) {
+        let Some(seen_at) = self.peers.get(&record.provider).map(|peer| peer.address.clone()) else { return };
+        if record.key.as_ref().len() != PROVIDER_KEY_BYTES {
+            return;
+        }
+        record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
+        record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
+        // A full store takes no more: others of the nearest nodes will.
+        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
     }
 
     fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
@@ -314,12 +370,14 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, teller: &PeerId) {
-        let Some(seen_at) = self.peers.get(teller).map(|teller| teller.address.clone()) else { return };
-        let reachable = addresses.into_iter().filter(|told| address::is_reachable_from(told, &seen_at));
-        for address in reachable.take(limits::MAX_RECORD_ADDRESSES) {
+    pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        for address in addresses.into_iter().take(limits::MAX_RECORD_ADDRESSES) {
             self.swarm.add_peer_address(peer, address);
         }
+    }
+
+    pub(super) fn address_of(&self, peer: &PeerId) -> Option<Multiaddr> {
+        Some(self.peers.get(peer)?.address.clone())
     }
 
     pub(super) fn introduced(&mut self, peer: PeerId) {
@@ -343,7 +401,7 @@ impl EventLoop {
     }
 
     pub(super) fn ban(&mut self, peer: PeerId, until: Instant) {
-        self.scores.ban(peer, until, monotonic());
+        self.scores.ban(peer, until);
         self.block(peer, until);
     }
 
@@ -355,8 +413,14 @@ impl EventLoop {
     }
 
     fn pardon(&mut self) {
-        for peer in self.scores.pardoned(monotonic()) {
+        let now = monotonic();
+        for peer in self.scores.pardoned(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        // Gossip has to forget as the scores do.
+        for peer in self.peers.keys() {
+            let score = self.scores.score(peer, now);
+            self.swarm.behaviour_mut().gossip.set_application_score(peer, score);
         }
     }
 
@@ -425,6 +489,7 @@ impl EventLoop {
     }
 
     pub(super) fn stop_providing(&mut self, key: kad::RecordKey) {
+        self.unpublished.remove(&key);
         self.swarm.behaviour_mut().kad.stop_providing(&key);
     }
 
@@ -442,9 +507,22 @@ impl EventLoop {
         self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
     }
 
+    /// Confirmed addresses and those listened on, the widest first; loopback only if there is nothing else.
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
-        let confirmed: Vec<_> = self.swarm.external_addresses().cloned().collect();
-        if confirmed.is_empty() { self.swarm.listeners().cloned().collect() } else { confirmed }
+        let all = self.swarm.external_addresses().chain(self.swarm.listeners());
+        let mut scoped: Vec<_> =
+            all.filter_map(|address| Some((address::scope(address)?, address))).collect();
+        scoped.sort_by_key(|(scope, _)| std::cmp::Reverse(*scope));
+        if scoped.first().is_some_and(|(widest, _)| *widest > Scope::Machine) {
+            scoped.retain(|(scope, _)| *scope > Scope::Machine);
+        }
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        for (_, address) in scoped {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
     }
 
     pub(super) fn status(&mut self) -> SwarmStatus {

@@ -54,8 +54,7 @@ impl<O: Exchange> Responder<O> {
     pub async fn send(self, reply: Reply<O::Response>) {
         let channel = self.channel;
         let respond: Command = Box::new(move |event_loop| {
-            // The peer may have gone; then nobody misses the reply.
-            let _ = O::behaviour(event_loop.swarm.behaviour_mut()).send_response(channel, reply);
+            event_loop.respond::<O>(channel, reply);
         });
         let _ = self.commands.send(respond).await;
     }
@@ -147,6 +146,8 @@ impl EventLoop {
                 }
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
+                // It may have failed before it was answered: then the count is short, and shutdown a little hastier.
+                self.answering = self.answering.saturating_sub(1);
                 tracing::debug!(%peer, operation = O::NAME, %error, "a peer's request failed");
                 if let InboundFailure::Io(e) = &error {
                     match e.kind() {
@@ -156,7 +157,7 @@ impl EventLoop {
                     }
                 }
             }
-            request_response::Event::ResponseSent { .. } => {}
+            request_response::Event::ResponseSent { .. } => self.answering = self.answering.saturating_sub(1),
         }
     }
 
@@ -180,12 +181,22 @@ impl EventLoop {
                     Err(error) => {
                         let channel = error.into_inner().responder.channel;
                         let reply = Reply::retry(Status::Busy, RETRY_AFTER_MS);
-                        let _ = O::behaviour(self.swarm.behaviour_mut()).send_response(channel, reply);
-                        return;
+                        return self.respond::<O>(channel, reply);
                     }
                 }
             }
         };
-        let _ = O::behaviour(self.swarm.behaviour_mut()).send_response(channel, refusal);
+        self.respond::<O>(channel, refusal);
+    }
+
+    fn respond<O: Exchange>(
+        &mut self,
+        channel: ResponseChannel<Reply<O::Response>>,
+        reply: Reply<O::Response>,
+    ) {
+        // The peer may have gone; then nobody misses the reply.
+        if O::behaviour(self.swarm.behaviour_mut()).send_response(channel, reply).is_ok() {
+            self.answering += 1;
+        }
     }
 }

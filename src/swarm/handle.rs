@@ -28,6 +28,7 @@ use crate::{
         Conduct, Event,
         event_loop::{Command, EventLoop},
         exchange::Exchange,
+        ip_limits::Origin,
     },
 };
 
@@ -41,6 +42,8 @@ const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
 /// A dial is given up after this time.
 const DIAL_DEADLINE: Duration = Duration::from_secs(25);
+/// The longest ban an operator can set.
+const LONGEST_BAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// A query of the DHT is given up after this time.
 const QUERY_DEADLINE: Duration = Duration::from_secs(40);
 
@@ -165,15 +168,13 @@ impl Handle {
         peer: PeerId,
         request: O::Request,
     ) -> Result<O::Response, RequestError> {
+        // The peer's own place first: who waits behind a slow peer must not hold a place of all.
         let slot = self.slot(peer, O::NAME);
-        let exchange = async {
-            let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
-            let _one_of_peer = slot.acquire().await.map_err(|_| RequestError::ShutDown)?;
-            self.ask(move |event_loop: &mut EventLoop, answer| {
-                event_loop.send_request::<O>(peer, request, answer);
-            })
-            .await
-        };
+        let _one_of_peer = slot.acquire().await.map_err(|_| RequestError::ShutDown)?;
+        let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
+        let exchange = self.ask(move |event_loop: &mut EventLoop, answer| {
+            event_loop.send_request::<O>(peer, request, answer);
+        });
         let reply = match tokio::time::timeout(REQUEST_DEADLINE, exchange).await {
             Err(_) => return Err(RequestError::Timeout),
             Ok(reply) => reply?.map_err(|failure| request_error::<O>(failure))?,
@@ -218,10 +219,22 @@ impl Handle {
         }
     }
 
-    /// Makes addresses of a peer known that `teller`, who is connected, told us of, as far as they can lead
-    /// somewhere from where the teller is.
-    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>, teller: PeerId) {
-        self.tell(move |event_loop| event_loop.add_addresses(peer, addresses, &teller)).await;
+    /// Makes addresses of a peer known; see [`Route::addresses`](crate::swarm::routes::Route::addresses) for which.
+    pub async fn add_addresses(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.tell(move |event_loop| event_loop.add_addresses(peer, addresses)).await;
+    }
+
+    /// Where a connected peer is seen.
+    pub async fn address_of(&self, peer: PeerId) -> Option<Multiaddr> {
+        let address = self.ask(move |event_loop, answer| {
+            let _ = answer.send(event_loop.address_of(&peer));
+        });
+        address.await.ok().flatten()
+    }
+
+    /// The IP address, or network, that a connected peer is charged for.
+    pub async fn origin_of(&self, peer: PeerId) -> Option<Origin> {
+        Origin::of_multiaddr(&self.address_of(peer).await?)
     }
 
     /// Tells the listeners that a node has introduced itself.
@@ -239,7 +252,7 @@ impl Handle {
 
     /// Keeps a peer away for so long.
     pub async fn ban(&self, peer: PeerId, length: Duration) {
-        self.tell(move |event_loop| event_loop.ban(peer, monotonic() + length)).await;
+        self.tell(move |event_loop| event_loop.ban(peer, monotonic() + length.min(LONGEST_BAN))).await;
     }
 
     /// Notes what a peer did.

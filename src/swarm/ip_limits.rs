@@ -62,6 +62,9 @@ pub struct IpLimits {
     pub per_ipv6_48: u32,
 }
 
+/// Inbound connections of one origin that are being set up.
+const MAX_PENDING: u32 = 4;
+
 /// A peer's address has enough connections already.
 #[derive(Debug, thiserror::Error)]
 #[error("connection limit exceeded: at most {limit} connections from {origin:?} are allowed")]
@@ -75,11 +78,25 @@ pub(crate) struct Behaviour {
     limits: IpLimits,
     by_connection: HashMap<ConnectionId, Origin>,
     counts: HashMap<Origin, u32>,
+    pending: HashMap<ConnectionId, Origin>,
 }
 
 impl Behaviour {
     pub(crate) fn new(limits: IpLimits) -> Self {
-        Self { limits, by_connection: HashMap::new(), counts: HashMap::new() }
+        Self { limits, by_connection: HashMap::new(), counts: HashMap::new(), pending: HashMap::new() }
+    }
+
+    /// An origin that opens connections and never finishes them must not take all places of those that are set up.
+    fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Exceeded> {
+        let Some(origin) = Origin::of_multiaddr(remote).filter(|origin| !origin.is_loopback()) else {
+            return Ok(());
+        };
+        // As many as there are pending connections, which are few.
+        if self.pending.values().filter(|pending| **pending == origin).count() >= MAX_PENDING as usize {
+            return Err(Exceeded { limit: MAX_PENDING, origin });
+        }
+        self.pending.insert(connection, origin);
+        Ok(())
     }
 
     fn enter(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Exceeded> {
@@ -111,6 +128,15 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.knock(connection, remote).map_err(ConnectionDenied::new)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -118,6 +144,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending.remove(&connection);
         self.enter(connection, remote).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
@@ -137,7 +164,10 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => self.leave(connection_id),
             // A connection that a later behaviour denied never closes: it fails here.
-            FromSwarm::ListenFailure(failure) => self.leave(failure.connection_id),
+            FromSwarm::ListenFailure(failure) => {
+                self.pending.remove(&failure.connection_id);
+                self.leave(failure.connection_id);
+            }
             _ => {}
         }
     }

@@ -246,10 +246,19 @@ pub async fn start(
     let local_peer = PeerId::from(key.public());
     let mut swarm =
         transport::clearnet(key, |key, relay| behaviour::Behaviour::new(key, relay, &config)).await?;
+    let (mut failure, mut listening) = (None, 0);
     for address in &config.listen {
-        swarm
-            .listen_on(address.clone())
-            .map_err(|e| StartError::Listen { address: address.clone(), reason: e.to_string() })?;
+        match swarm.listen_on(address.clone()) {
+            Ok(_) => listening += 1,
+            Err(error) => {
+                tracing::warn!(%address, %error, "cannot listen here");
+                failure = Some(StartError::Listen { address: address.clone(), reason: error.to_string() });
+            }
+        }
+    }
+    // A machine without IPv6, say, can be reached all the same.
+    if let Some(failure) = failure.filter(|_| listening == 0) {
+        return Err(failure);
     }
     for address in &config.external {
         swarm.add_external_address(address.clone());

@@ -17,6 +17,8 @@ use p2pdb_protocol::{
     record::{NodeRecord, RecordError, SignedRecord},
 };
 
+use crate::swarm::address::{Scope, is_reachable_from, scope};
+
 /// Records that are kept.
 const MAX_ROUTES: usize = 4096;
 /// A node that nobody met for so long is forgotten, in seconds.
@@ -35,12 +37,19 @@ pub struct Route {
     pub seen: u64,
     /// Whether it was met, and not only heard of.
     pub met: bool,
+    /// Where the node is seen that told of it: from the internet nobody tells of private addresses.
+    pub teller: Option<Multiaddr>,
 }
 
 impl Route {
-    /// The addresses of the record that are multiaddrs.
+    /// The addresses of the record that may lead to the node from here.
     pub fn addresses(&self) -> impl Iterator<Item = Multiaddr> + '_ {
-        self.record().addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
+        let told =
+            self.record().addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
+        told.filter(|address| match &self.teller {
+            Some(seen_at) => is_reachable_from(address, seen_at),
+            None => scope(address) == Some(Scope::World),
+        })
     }
 
     /// What it says of itself.
@@ -80,12 +89,18 @@ impl Routes {
         Self { network, local, routes: Mutex::new(HashMap::new()) }
     }
 
-    /// Keeps a record that `owner` showed as its own.
+    /// Keeps a record that `owner`, whom we see at `teller`, showed as its own.
     ///
     /// # Errors
     /// If it is not valid, or not of `owner`.
-    pub fn met(&self, owner: PeerId, encoded: Bytes, now: u64) -> Result<Route, RouteError> {
-        let mut route = self.check(encoded, now)?;
+    pub fn met(
+        &self,
+        owner: PeerId,
+        encoded: Bytes,
+        teller: Option<Multiaddr>,
+        now: u64,
+    ) -> Result<Route, RouteError> {
+        let mut route = Route { teller, ..self.check(encoded, now)? };
         if route.peer != owner {
             return Err(RouteError::WrongPeer);
         }
@@ -95,18 +110,23 @@ impl Routes {
             routes.get(&owner).filter(|known| known.record().sequence > route.record().sequence)
         {
             // An old record, but the node is there: keep the newer one.
-            route = Route { seen: now, met: true, ..known.clone() };
+            route = Route { seen: now, met: true, teller: route.teller, ..known.clone() };
         }
         Self::keep(&mut routes, route.clone());
         Ok(route)
     }
 
-    /// Keeps a record that somebody passed on, and says whether it is news.
+    /// Keeps a record that somebody whom we see at `teller` passed on, and says whether it is news.
     ///
     /// # Errors
     /// If it is not valid.
-    pub fn heard(&self, encoded: Bytes, now: u64) -> Result<Option<Route>, RouteError> {
-        let mut route = self.check(encoded, now)?;
+    pub fn heard(
+        &self,
+        encoded: Bytes,
+        teller: Option<Multiaddr>,
+        now: u64,
+    ) -> Result<Option<Route>, RouteError> {
+        let mut route = Route { teller, ..self.check(encoded, now)? };
         if route.peer == self.local {
             return Ok(None);
         }
@@ -130,7 +150,7 @@ impl Routes {
             return Err(RouteError::FromTheFuture);
         }
         let peer = PeerId::from_bytes(&record.peer_id_bytes()).map_err(|_| RecordError::Malformed)?;
-        Ok(Route { peer, signed, seen: now, met: false })
+        Ok(Route { peer, signed, seen: now, met: false, teller: None })
     }
 
     fn keep(routes: &mut HashMap<PeerId, Route>, route: Route) {
@@ -152,10 +172,20 @@ impl Routes {
         let routes = self.lock();
         let wanted =
             |route: &&Route| tables.is_none_or(|tables| tables.iter().any(|t| route.record().mirrors(t)));
-        let mut found: Vec<Route> = routes.values().filter(wanted).cloned().collect();
+        let mut found: Vec<&Route> = routes.values().filter(wanted).collect();
         found.sort_by_key(|route| std::cmp::Reverse((route.met, route.seen)));
         found.truncate(limit);
-        found
+        found.into_iter().cloned().collect()
+    }
+
+    /// Says that these nodes are connected now: they are neither forgotten nor pushed out.
+    pub fn renew(&self, connected: &[PeerId], now: u64) {
+        let mut routes = self.lock();
+        for peer in connected {
+            if let Some(route) = routes.get_mut(peer) {
+                route.seen = now;
+            }
+        }
     }
 
     /// What is known of a node.
@@ -186,7 +216,9 @@ impl Routes {
     pub fn to_bytes(&self) -> Vec<u8> {
         let records = self.lock();
         let row = |route: &Route| {
-            Some((route.seen, route.met, Row::try_from(route.signed.encoded().clone()).ok()?))
+            let record = Row::try_from(route.signed.encoded().clone()).ok()?;
+            let teller = route.teller.as_ref().map_or_else(Vec::new, Multiaddr::to_vec);
+            Some((route.seen, route.met, record, Teller::try_from(teller).ok()?))
         };
         let rows: Vec<_> = records.values().filter_map(row).collect();
         List::<_, MAX_ROUTES>::try_from(rows)
@@ -197,13 +229,16 @@ impl Routes {
 
     /// Takes routes back from a file; what does not verify is left out. Says how many were good.
     pub fn load(&self, bytes: &[u8], now: u64) -> usize {
-        let Ok(rows) = lenient::from_slice::<List<(u64, bool, Row), MAX_ROUTES>>(bytes) else { return 0 };
+        let Ok(rows) = lenient::from_slice::<List<(u64, bool, Row, Teller), MAX_ROUTES>>(bytes) else {
+            return 0;
+        };
         let mut good = 0;
-        for (seen, met, encoded) in rows.into_inner() {
+        for (seen, met, encoded, teller) in rows.into_inner() {
+            let teller = Multiaddr::try_from(teller.to_vec()).ok().filter(|teller| !teller.is_empty());
             if let Ok(route) = self.check(encoded.into_inner(), now)
                 && seen.saturating_add(EXPIRY) > now
             {
-                Self::keep(&mut self.lock(), Route { seen: seen.min(now), met, ..route });
+                Self::keep(&mut self.lock(), Route { seen: seen.min(now), met, teller, ..route });
                 good += 1;
             }
         }
@@ -216,3 +251,4 @@ impl Routes {
 }
 
 type Row = Blob<{ limits::MAX_RECORD_BYTES }>;
+type Teller = Blob<{ limits::MAX_ADDRESS_BYTES }>;

@@ -1,6 +1,7 @@
 //! What a peer's conduct costs it: one score, fading with time, and a ban below a floor.
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -16,6 +17,10 @@ const BAN_SCORE: f64 = -50.0;
 const MAX_SCORE: f64 = 10.0;
 const FIRST_BAN: Duration = Duration::from_secs(3600);
 const LONGEST_BAN: Duration = Duration::from_secs(12 * 3600);
+/// Peers that are banned at the same time.
+const MAX_BANNED: usize = 10_000;
+/// Timeouts within this time count once.
+const TIMEOUT_PAUSE: Duration = Duration::from_secs(30);
 /// Peers that are remembered.
 const MAX_PEERS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
@@ -48,7 +53,7 @@ struct Record {
     score: f64,
     at: Instant,
     bans: u32,
-    banned_until: Option<Instant>,
+    timeout_at: Option<Instant>,
 }
 
 /// What follows from a peer's conduct.
@@ -64,20 +69,25 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Scores {
     peers: LruCache<PeerId, Record>,
+    /// Who is banned until when; apart from the scores, so that no flood of strangers makes a ban endless.
+    banned: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Scores {
     pub(crate) fn new() -> Self {
-        Self { peers: LruCache::new(MAX_PEERS) }
+        Self { peers: LruCache::new(MAX_PEERS), banned: BTreeSet::new() }
     }
 
     pub(crate) fn report(&mut self, peer: PeerId, conduct: Conduct, now: Instant) -> Verdict {
-        let record = self.peers.get_or_insert_mut(peer, || Record {
-            score: 0.0,
-            at: now,
-            bans: 0,
-            banned_until: None,
-        });
+        let record =
+            self.peers.get_or_insert_mut(peer, || Record { score: 0.0, at: now, bans: 0, timeout_at: None });
+        if conduct == Conduct::Timeout {
+            // A link that hangs lets many requests time out at once: that is one event.
+            if record.timeout_at.is_some_and(|last| now < last + TIMEOUT_PAUSE) {
+                return Verdict::Score(faded(record, now));
+            }
+            record.timeout_at = Some(now);
+        }
         record.score = (faded(record, now) + conduct.weight()).min(MAX_SCORE);
         record.at = now;
         if record.score > BAN_SCORE {
@@ -87,7 +97,7 @@ impl Scores {
         let until = now + length;
         record.bans += 1;
         record.score = 0.0;
-        record.banned_until = Some(until);
+        self.banned.insert((until, peer));
         Verdict::Ban(until)
     }
 
@@ -97,17 +107,19 @@ impl Scores {
     }
 
     /// Bans a peer by the operator's word.
-    pub(crate) fn ban(&mut self, peer: PeerId, until: Instant, now: Instant) {
-        self.peers.put(peer, Record { score: 0.0, at: now, bans: 1, banned_until: Some(until) });
+    pub(crate) fn ban(&mut self, peer: PeerId, until: Instant) {
+        self.banned.insert((until, peer));
     }
 
-    /// Takes the peers whose ban is over.
+    /// Takes the peers whose ban is over, and if too many are banned, those whose ban is over soonest.
     pub(crate) fn pardoned(&mut self, now: Instant) -> Vec<PeerId> {
         let mut over = Vec::new();
-        for (peer, record) in &mut self.peers {
-            if record.banned_until.is_some_and(|until| until <= now) {
-                record.banned_until = None;
-                over.push(*peer);
+        while let Some(&(until, peer)) = self.banned.first()
+            && (until <= now || self.banned.len() > MAX_BANNED)
+        {
+            self.banned.pop_first();
+            if !self.banned.iter().any(|(_, banned)| *banned == peer) {
+                over.push(peer);
             }
         }
         over
@@ -122,11 +134,12 @@ fn faded(record: &Record, now: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::monotonic;
 
     #[test]
     fn misbehaviour_bans_and_bans_grow() {
         let (mut scores, peer) = (Scores::new(), PeerId::random());
-        let mut now = Instant::now();
+        let mut now = monotonic();
         let mut lengths = Vec::new();
         while lengths.len() < 6 {
             if let Verdict::Ban(until) = scores.report(peer, Conduct::Misbehaviour, now) {
@@ -141,7 +154,7 @@ mod tests {
 
     #[test]
     fn scores_fade_and_good_conduct_is_capped() {
-        let (mut scores, peer, now) = (Scores::new(), PeerId::random(), Instant::now());
+        let (mut scores, peer, now) = (Scores::new(), PeerId::random(), monotonic());
         scores.report(peer, Conduct::Misbehaviour, now);
         assert!((scores.score(&peer, now + HALF_LIFE) + 10.0).abs() < 1e-9);
         for _ in 0..1000 {

@@ -4,7 +4,7 @@ mod driver;
 mod relay;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use rand_core::UnwrapErr;
 use serde::Serialize;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    task::JoinSet,
+    task::{Id, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -154,9 +154,10 @@ impl Context {
     }
 
     async fn reconcile(&self, peer: PeerId) -> Report {
-        self.lock_totals().running += 1;
         let mut total = Report::default();
-        for table in self.common_tables(peer).await {
+        // In another order each time, so that one that is cut does not always leave out the same tables.
+        let tables: HashSet<TableId> = self.common_tables(peer).await.into_iter().collect();
+        for table in tables {
             let report = driver::run(self, peer, table).await;
             tracing::debug!(%peer, %table, ?report, "reconciled");
             let mut totals = self.lock_totals();
@@ -166,11 +167,11 @@ impl Context {
             totals.buckets_differing += report.buckets_differing;
             drop(totals);
             total.merge(&report);
-            if matches!(report.end, End::Misbehaved(_)) {
+            if report.end != End::Complete {
+                // A peer that is slow, busy or gone is so for all tables: the next round goes on.
                 break;
             }
         }
-        self.lock_totals().running -= 1;
         match total.verdict() {
             Verdict::Misbehaved => {
                 self.lock_totals().misbehaved += 1;
@@ -195,12 +196,21 @@ pub async fn run(
     let mut rng = UnwrapErr(getrandom::SysRng);
     let mut schedule = Schedule::with_period(interval, Duration::ZERO, &mut rng);
     let mut events = context.swarm.events();
-    let mut sessions: JoinSet<(PeerId, Report)> = JoinSet::new();
+    let mut sessions: JoinSet<Report> = JoinSet::new();
+    let mut peers: HashMap<Id, (PeerId, CancellationToken)> = HashMap::new();
     loop {
         while let Some(peer) = schedule.poll(started.elapsed(), &mut rng) {
-            let context = Arc::clone(&context);
-            sessions.spawn(async move { (peer, context.reconcile(peer).await) });
+            let (context, gone) = (Arc::clone(&context), CancellationToken::new());
+            let lost = gone.clone();
+            let session = sessions.spawn(async move {
+                tokio::select! {
+                    () = lost.cancelled() => Report::default(),
+                    report = context.reconcile(peer) => report,
+                }
+            });
+            peers.insert(session.id(), (peer, gone));
         }
+        context.lock_totals().running = sessions.len() as u64;
         let wake = schedule.next_wake().map(|at| started + at);
         let sleep = async {
             match wake {
@@ -212,13 +222,29 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             event = events.recv() => match event {
                 Ok(Event::Introduced { peer }) => schedule.connected(peer, started.elapsed()),
-                Ok(Event::Lost { peer }) => schedule.disconnected(&peer, started.elapsed()),
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(Event::Lost { peer }) => {
+                    schedule.disconnected(&peer, started.elapsed());
+                    peers.values().filter(|(with, _)| *with == peer).for_each(|(_, gone)| gone.cancel());
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => {
+                    // Some may have come unnoticed; to be told of the same twice does no harm.
+                    for peer in context.swarm.serving_peers().await.unwrap_or_default() {
+                        schedule.connected(peer, started.elapsed());
+                    }
+                }
                 Err(RecvError::Closed) => break,
             },
             Some(peer) = hinted.recv() => schedule.mismatched(&peer, started.elapsed()),
-            Some(Ok((peer, report))) = sessions.join_next() => {
-                schedule.finished(&peer, &report, started.elapsed());
+            Some(ended) = sessions.join_next_with_id() => {
+                let (id, report) = match ended {
+                    Ok((id, report)) => (id, report),
+                    // It panicked, which must not keep its place in the schedule.
+                    Err(error) => (error.id(), Report::default()),
+                };
+                if let Some((peer, _)) = peers.remove(&id) {
+                    schedule.finished(&peer, &report, started.elapsed());
+                }
             }
             () = sleep => {}
         }

@@ -2,23 +2,21 @@
 //! (SPEC 9.2).
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use libp2p::gossipsub::MessageAcceptance;
+use libp2p::{PeerId, gossipsub::MessageAcceptance};
 use p2pdb_protocol::{
     codec::bounded::{Blob, List},
     filter::Filter,
     id::{EntryId, TableId},
     limits,
     message::get::Get,
+    refusal::{Outcome, Refusal},
 };
-use tokio::{
-    sync::{Notify, Semaphore, broadcast, mpsc},
-    time::Instant,
-};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -31,7 +29,7 @@ use crate::{
 
 /// Announces that are fetched at the same time.
 const MAX_FETCHES: usize = 32;
-/// How long an announce waits for another fetch of the same id.
+/// How long an announce may take to be fetched, waiting for other fetches of the same ids included.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries older than this that reconciliation brought are news to nobody, in seconds.
 const MAX_NEWS_AGE: u64 = 600;
@@ -54,11 +52,11 @@ pub struct Relay {
 
 /// Why an announce is not passed on.
 enum Unfit {
-    /// The entries could not be had.
+    /// The forwarder answered, but did not have the entries.
     Missing,
     /// The entries are not what honest nodes pass on.
     Invalid,
-    /// This node could not do it.
+    /// They could not be asked for, or not taken: nothing that speaks against the forwarder.
     Own,
 }
 
@@ -97,12 +95,8 @@ impl Relay {
 
     async fn consider(&self, announced: Announced) {
         let Announced { source, table, ids, message_id } = announced;
-        if self.announced.charge(source, None, ids.len()).is_err() {
-            // Reconciliation will bring what is worth it.
-            self.context.hint(source);
-            return self.context.swarm.judge(message_id, source, MessageAcceptance::Ignore).await;
-        }
-        let acceptance = match self.fetch(source, table, ids.into_inner()).await {
+        let fetched = tokio::time::timeout(FETCH_PATIENCE, self.fetch(source, table, ids.into_inner()));
+        let acceptance = match fetched.await.unwrap_or(Err(Unfit::Own)) {
             Ok(()) => MessageAcceptance::Accept,
             Err(Unfit::Missing) => {
                 self.context.swarm.report(source, Conduct::EmptyPromise).await;
@@ -113,61 +107,77 @@ impl Relay {
                 self.context.swarm.report(source, Conduct::Misbehaviour).await;
                 MessageAcceptance::Reject
             }
-            Err(Unfit::Own) => MessageAcceptance::Ignore,
+            Err(Unfit::Own) => {
+                // Reconciliation will bring what is worth it.
+                self.context.hint(source);
+                MessageAcceptance::Ignore
+            }
         };
         self.context.swarm.judge(message_id, source, acceptance).await;
     }
 
     /// Gets those of the ids that are not Known from whoever announced them.
-    async fn fetch(&self, source: libp2p::PeerId, table: TableId, ids: Vec<EntryId>) -> Result<(), Unfit> {
-        let deadline = Instant::now() + FETCH_PATIENCE;
+    async fn fetch(&self, source: PeerId, table: TableId, ids: Vec<EntryId>) -> Result<(), Unfit> {
+        let mut charged = false;
         loop {
             let unknown = self.unknown(table, &ids).await.map_err(|_| Unfit::Own)?;
             if unknown.is_empty() {
                 return Ok(());
             }
-            let done = self.fetched.notified();
-            let mine = self.claim(&unknown);
-            if mine.ids.is_empty() {
-                // Others are at it: one copy of each entry is enough.
-                if tokio::time::timeout_at(deadline, done).await.is_err() {
-                    return Err(Unfit::Missing);
-                }
-                continue;
+            if !std::mem::replace(&mut charged, true) {
+                let origin = self.context.swarm.origin_of(source).await;
+                self.announced.charge(source, origin, unknown.len()).map_err(|_| Unfit::Own)?;
             }
-            // What others fetch meanwhile is looked at again.
-            self.get(source, table, mine).await?;
+            let done = self.fetched.notified();
+            let claim = self.claim(&unknown);
+            if claim.ids.is_empty() {
+                // Others are at it: one copy of each entry is enough.
+                done.await;
+            } else {
+                // What others fetch meanwhile is looked at again; what is refused here stays unknown.
+                let all_ours = claim.ids.len() == unknown.len();
+                self.get(source, table, claim).await?;
+                if all_ours {
+                    return Ok(());
+                }
+            }
         }
     }
 
-    async fn get(&self, source: libp2p::PeerId, table: TableId, claim: Claim<'_>) -> Result<(), Unfit> {
+    async fn get(&self, source: PeerId, table: TableId, claim: Claim<'_>) -> Result<(), Unfit> {
         let mut filter = Filter::ids(claim.ids.clone()).with_table(table);
         filter.limit = limits::MAX_ANNOUNCE_IDS;
-        let mut held = 0;
-        loop {
+        let mut missing: BTreeSet<EntryId> = claim.ids.iter().copied().collect();
+        while !missing.is_empty() {
             let request = filter.to_request().map_err(|_| Unfit::Own)?;
             let answer = self.context.swarm.request::<Get>(source, request).await.map_err(|error| {
-                tracing::debug!(peer = %source, %error, "announced entries could not be had");
-                Unfit::Missing
+                tracing::debug!(peer = %source, %error, "announced entries could not be asked for");
+                Unfit::Own
             })?;
             let entries: Vec<_> = answer.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
+            if entries.is_empty() {
+                break;
+            }
             let keys = List::into_inner(answer.keys).into_iter().map(Blob::into_inner).collect();
             for judgement in self.context.gate.admit_patiently(Way::Announce, entries, keys).await {
                 match judgement.outcome {
-                    outcome if outcome.is_held() => held += 1,
-                    p2pdb_protocol::refusal::Outcome::Refused(refusal) if refusal.is_misbehaviour() => {
-                        return Err(Unfit::Invalid);
+                    Outcome::Refused(refusal) if refusal.is_misbehaviour() => return Err(Unfit::Invalid),
+                    Outcome::Refused(Refusal::Busy | Refusal::StoreFailed | Refusal::QuotaExceeded) => {
+                        return Err(Unfit::Own);
                     }
-                    _ => return Err(Unfit::Own),
+                    _ => {}
+                }
+                // Only what was asked for may come, and each once.
+                if !judgement.id.is_some_and(|id| missing.remove(&id)) {
+                    return Err(Unfit::Invalid);
                 }
             }
-            let progress = filter.cursor.is_none_or(|cursor| cursor.arrival < answer.next.arrival);
-            if !answer.more || !progress {
+            if !answer.more {
                 break;
             }
             filter.cursor = Some(answer.next);
         }
-        if held < claim.ids.len() { Err(Unfit::Missing) } else { Ok(()) }
+        if missing.is_empty() { Ok(()) } else { Err(Unfit::Missing) }
     }
 
     async fn unknown(&self, table: TableId, ids: &[EntryId]) -> Result<Vec<EntryId>, StoreError> {

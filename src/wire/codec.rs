@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Longest length prefix, in bytes: 28 bits are more than any frame needs.
 const MAX_PREFIX: usize = 4;
-/// The read buffer starts with at most this many bytes and grows as bytes arrive, so that a peer cannot make
-/// us reserve what it never sends.
-const FIRST_ALLOCATION: usize = 64 << 10;
+/// Buffer and budget grow by this many bytes as bytes arrive, so that a peer cannot make us reserve what it never
+/// sends.
+const STEP: usize = 64 << 10;
 
 /// Bytes of requests that a node holds at the same time, over all peers and operations.
 #[derive(Debug, Clone)]
@@ -91,12 +91,24 @@ impl<O: Operation> request_response::Codec for Codec<O> {
             if length > O::MAX_REQUEST {
                 return Ok(Received::rejected(Rejected::Malformed));
             }
-            let Some(permit) = budget.take(length) else {
+            let Some(mut held) = budget.take(length.min(STEP)) else {
                 return Ok(Received::rejected(Rejected::Overloaded));
             };
-            let frame = read_frame(io, length).await?;
+            let mut frame = Vec::with_capacity(length.min(STEP));
+            // The budget is taken as the bytes arrive: who only claims a length holds next to nothing of it.
+            while frame.len() < length {
+                let step = (length - frame.len()).min(STEP);
+                if !frame.is_empty() {
+                    match budget.take(step) {
+                        Some(more) => held.merge(more),
+                        None => return Ok(Received::rejected(Rejected::Overloaded)),
+                    }
+                }
+                read_step(io, &mut frame, step).await?;
+            }
+            read_end(io).await?;
             let request = lenient::from_slice(&frame).map_err(|_| Rejected::Malformed);
-            Ok(Received { request, _permit: Some(permit) })
+            Ok(Received { request, _permit: Some(held) })
         };
         tokio::time::timeout(self.read_timeout, read).await.map_err(|_| io::ErrorKind::TimedOut)?
     }
@@ -113,7 +125,9 @@ impl<O: Operation> request_response::Codec for Codec<O> {
                 O::MAX_RESPONSE
             )));
         }
-        let frame = read_frame(io, length).await?;
+        let mut frame = Vec::with_capacity(length.min(STEP));
+        read_step(io, &mut frame, length).await?;
+        read_end(io).await?;
         lenient::from_slice(&frame).map_err(|e| invalid(e.to_string()))
     }
 
@@ -166,17 +180,18 @@ async fn read_length<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<usize> {
     Err(invalid(format!("a length prefix of more than {MAX_PREFIX} bytes")))
 }
 
-/// Reads exactly `length` bytes and then the end of the stream.
-async fn read_frame<T: AsyncRead + Unpin>(io: &mut T, length: usize) -> io::Result<Vec<u8>> {
-    let mut frame = Vec::with_capacity(length.min(FIRST_ALLOCATION));
-    io.take(length as u64).read_to_end(&mut frame).await?;
-    if frame.len() < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads exactly `step` further bytes.
+async fn read_step<T: AsyncRead + Unpin>(io: &mut T, frame: &mut Vec<u8>, step: usize) -> io::Result<()> {
+    let read = io.take(step as u64).read_to_end(frame).await?;
+    if read < step { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// Reads the end of the stream.
+async fn read_end<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<()> {
+    match io.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(invalid("bytes after the frame".to_owned())),
     }
-    if io.read(&mut [0]).await? != 0 {
-        return Err(invalid("bytes after the frame".to_owned()));
-    }
-    Ok(frame)
 }
 
 async fn write_frame<T, M>(io: &mut T, message: &M, max: usize) -> io::Result<()>
@@ -186,7 +201,9 @@ where
 {
     let body = lenient::to_vec(message).map_err(|e| invalid(e.to_string()))?;
     if body.len() > max {
-        return Err(invalid(format!("a message of {} bytes, at most {max} may be sent", body.len())));
+        let text = format!("a message of {} bytes, at most {max} may be sent", body.len());
+        // Our own mistake, not the peer's.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let mut prefix = Vec::with_capacity(MAX_PREFIX);
     let mut rest = body.len();

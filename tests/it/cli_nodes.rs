@@ -337,21 +337,9 @@ fn the_demo_shows_all_and_leaves_nothing_behind() {
     let output = home.command(&["demo", "--json"]).env("TMPDIR", &temporary).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let demo: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(demo["ok"], true);
-    let steps: Vec<&str> =
-        demo["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
-    for part in [
-        "meet",
-        "announce",
-        "reconciliation",
-        "reads it back",
-        "cannot read",
-        "another key",
-        "work",
-        "killed",
-    ] {
-        assert!(steps.iter().any(|step| step.contains(part)), "{part}: {steps:?}");
-    }
+    let refusals: Vec<&str> =
+        demo["steps"].as_array().unwrap().iter().filter_map(|step| step["refusal"].as_str()).collect();
+    assert!(refusals.contains(&"signature_invalid") && refusals.contains(&"work_insufficient"), "{demo}");
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
     assert!(!home.root().exists());
 }

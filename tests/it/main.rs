@@ -1,12 +1,19 @@
 //! The integration tests: one binary, so that the node is linked once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
+mod announce;
 mod cli;
 mod cli_nodes;
 mod demo;
+mod hostile;
 mod interop;
 mod layering;
+mod limits;
+mod peer;
 mod purity;
+mod reconcile;
+mod refusals;
+mod resilience;
 mod source;
 mod support;
 mod swarm;

@@ -143,6 +143,12 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// The same, without the addresses to begin with.
+    pub(crate) fn without_bootstrap(mut self) -> Self {
+        self.config.bootstrap.clear();
+        self
+    }
+
     pub(crate) async fn start(self) -> TestNode {
         let (node, address) = run(self.key.clone(), self.config.clone()).await;
         TestNode { node, address, directory: self.directory, config: self.config, key: self.key }

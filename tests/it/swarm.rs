@@ -73,7 +73,7 @@ async fn a_client_finds_mirrors_it_was_not_told_of_and_puts_to_three() {
 async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
     let network = network();
     let a = TestNode::start(&network, Mirror::All, &[]).await;
-    let b = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let b = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     let client = client(&network, &[&a.address]).await;
     let node = client.connect(a.address.clone()).await.unwrap();
     let put = async |text: String| {
@@ -90,7 +90,7 @@ async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
         put(format!("meanwhile {number}")).await;
     }
     let back = away.start().await;
-    let late = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let late = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     for node in [&back, &late] {
         until("they catch up", || async { node.entries().await == 40 }).await;
     }
@@ -104,7 +104,7 @@ async fn a_partial_mirror_never_stores_another_table() {
     let network = network();
     let (one, other) = (table(), key(3));
     let full = TestNode::start(&network, Mirror::All, &[]).await;
-    let part = TestNode::start(&network, only(&[table_id(one)]), &[full.address.clone()]).await;
+    let part = TestNode::start(&network, only(&[table_id(one)]), std::slice::from_ref(&full.address)).await;
     let client = client(&network, &[&full.address]).await;
     let node = client.connect(full.address.clone()).await.unwrap();
     for number in 0..10 {
@@ -154,7 +154,7 @@ async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
         config.swarm.external = config.swarm.listen.clone();
     })
     .await;
-    let hidden = TestNode::with(&network, &[relay.address.clone()], |config| {
+    let hidden = TestNode::with(&network, std::slice::from_ref(&relay.address), |config| {
         config.swarm.nat.relay_client = true;
         config.swarm.relay_patience = Duration::ZERO;
     })
@@ -169,6 +169,26 @@ async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
     let entry = entry(&network, table(), key(1).public_key(), "around the corner");
     let outcomes = client.put_to(hidden.node.peer(), &[entry], table().public_key()).await.unwrap();
     assert_eq!(outcomes[0].name(), "stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_reached_over_tcp_quic_and_websocket() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| {
+        let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"];
+        config.swarm.listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    })
+    .await;
+    until("it listens three ways", || async { node.node.addresses().await.unwrap().len() == 3 }).await;
+    for (number, address) in node.node.addresses().await.unwrap().into_iter().enumerate() {
+        let client = client(&network, &[]).await;
+        let peer = client.connect(address).await.unwrap();
+        let entry = entry(&network, table(), key(1).public_key(), &format!("way {number}"));
+        let outcomes = client.put_to(peer, &[entry], table().public_key()).await.unwrap();
+        assert_eq!(outcomes[0].name(), "stored");
+        client.stop().await;
+    }
+    assert_eq!(node.entries().await, 3);
 }
 
 fn free_port() -> u16 {

@@ -1,0 +1,182 @@
+//! Announces: only what was fetched from the announcer and verified is stored and passed on.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use libp2p::identity::Keypair;
+use p2pdb::{
+    ingest::Mirror,
+    protocol::{
+        codec::{
+            bounded::{Blob, List},
+            lenient,
+        },
+        entry::Entry,
+        filter::Cursor,
+        id::{EntryId, TableId},
+        keys::PrivateKey,
+        message::{
+            Operation, Reply,
+            get::{Get, GetRequest, GetResponse},
+            hello::{Hello, HelloResponse},
+            put::{Put, PutRequest},
+        },
+        network::Network,
+        refusal::Outcome,
+    },
+};
+
+use crate::{
+    peer::{Answer, Peer, ok, signed_bytes},
+    refusals::Parts,
+    support::{TestNode, entry, key, network, table, table_id, until},
+};
+
+/// A get response with these entries, whatever was asked for.
+pub(crate) fn served(entries: &[Bytes], keys: &[&PrivateKey]) -> GetResponse {
+    let blob = |key: &&PrivateKey| Blob::try_from(key.public_key().der().to_vec()).unwrap();
+    let entries = entries.iter().zip(1..).map(|(entry, at)| (at, Blob::try_from(entry.clone()).unwrap()));
+    GetResponse {
+        entries: List::try_from(entries.collect::<Vec<_>>()).unwrap(),
+        keys: List::try_from(keys.iter().map(blob).collect::<Vec<_>>()).unwrap(),
+        next: Cursor { store: [1; 8], arrival: 1 },
+        more: false,
+    }
+}
+
+/// A peer that introduces itself well and serves these entries for whichever ids it is asked for.
+fn liar(network: &Network, entries: Vec<Bytes>) -> Peer {
+    let key = Keypair::generate_ed25519();
+    let record = Blob::try_from(signed_bytes(&key, network)).unwrap();
+    let answer: Answer = Arc::new(move |operation, _| match operation {
+        Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
+        Get::NAME => ok(served(&entries, &[table()])),
+        _ => Vec::new(),
+    });
+    Peer::serving(network, key, answer)
+}
+
+/// A peer that serves exactly what it has.
+fn honest(network: &Network, entry: &Entry) -> Peer {
+    let key = Keypair::generate_ed25519();
+    let record = Blob::try_from(signed_bytes(&key, network)).unwrap();
+    let (id, encoded) = (entry.id(), entry.encoded().clone());
+    let answer: Answer = Arc::new(move |operation, request| match operation {
+        Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
+        Get::NAME => {
+            let request: GetRequest = lenient::from_slice(request).unwrap();
+            let asked = request.ids.is_some_and(|ids| ids.contains(&id));
+            ok(served(if asked { std::slice::from_ref(&encoded) } else { &[] }, &[table()]))
+        }
+        _ => Vec::new(),
+    });
+    Peer::serving(network, key, answer)
+}
+
+async fn score(node: &TestNode, peer: &Peer) -> Option<f64> {
+    let id = peer.id().to_string();
+    node.node
+        .swarm()
+        .status()
+        .await
+        .unwrap()
+        .peers
+        .into_iter()
+        .find(|peer| peer.peer == id)
+        .map(|peer| peer.score)
+}
+
+async fn put(peer: &Peer, node: &TestNode, entry: &Entry) {
+    let request = PutRequest {
+        entries: List::try_from(vec![Blob::try_from(entry.encoded().clone()).unwrap()]).unwrap(),
+        keys: List::try_from(vec![Blob::try_from(table().public_key().der().to_vec()).unwrap()]).unwrap(),
+    };
+    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else {
+        panic!("no reply")
+    };
+    assert_eq!(response.outcomes.iter().copied().collect::<Vec<_>>(), [Outcome::Stored.code()]);
+}
+
+async fn node(network: &Network) -> TestNode {
+    TestNode::start(network, Mirror::Only(Arc::new(BTreeSet::from([table_id(table())]))), &[]).await
+}
+
+async fn is_unknown(node: &TestNode, table: TableId, id: EntryId) -> bool {
+    let known = node.node.store().known(table, vec![id]).await.unwrap();
+    known == [p2pdb::store::Presence::Unknown]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_verified_is_not_passed_on_and_the_honest_entry_still_comes() {
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_of).await;
+
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    let other = entry(&network, table(), key(1).public_key(), "other");
+    put(&observer, &node, &other).await;
+    assert_eq!(observer.hears().await, [other.id()]);
+    let parts = Parts::of(&wanted);
+    let lies: [(&str, Vec<Bytes>); 6] = [
+        ("a broken signature", vec![parts.change(|p| p.signature[9] ^= 1).bytes()]),
+        ("no work", vec![parts.change(|p| p.work.clear()).bytes()]),
+        ("half of it", vec![wanted.encoded().slice(..wanted.encoded().len() / 2)]),
+        ("nothing", vec![]),
+        ("another entry, known already", vec![other.encoded().clone()]),
+        (
+            "a broken one behind the honest one of another",
+            vec![other.encoded().clone(), parts.change(|p| p.body[0] ^= 1).bytes()],
+        ),
+    ];
+    for (times, (name, entries)) in (1..).zip(lies) {
+        let liar = liar(&network, entries);
+        liar.connect(&node.address).await.unwrap();
+        liar.subscribe(table_of).await;
+        // Gossip takes each message once: each liar says it in another way.
+        let mut ids = vec![other.id(); times];
+        ids.push(wanted.id());
+        liar.announce(table_of, &ids).await;
+        until(&format!("{name} counts against the liar"), || async {
+            score(&node, &liar).await.is_some_and(|score| score < 0.0)
+        })
+        .await;
+        assert!(is_unknown(&node, table_of, wanted.id()).await, "{name}");
+    }
+    let friend = honest(&network, &wanted);
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe(table_of).await;
+    friend.announce(table_of, &[wanted.id()]).await;
+    // The first that the observer hears since then: none of the lies was passed on.
+    assert_eq!(observer.hears().await, [wanted.id()]);
+    assert!(!is_unknown(&node, table_of, wanted.id()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_announce_is_not_passed_on() {
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_of).await;
+    let too_many =
+        lenient::to_vec(&List::<_, 65>::try_from(vec![EntryId::from_bytes([7; 32]); 65]).unwrap()).unwrap();
+    let no_ids =
+        [vec![0x80], vec![0x9b; 9], too_many, vec![0x81, 0x41, 7], Vec::from(*b"hello"), vec![0x80, 0]];
+    for data in no_ids {
+        let peer = Peer::start(&network);
+        peer.connect(&node.address).await.unwrap();
+        peer.subscribe(table_of).await;
+        peer.announce_raw(table_of, data.clone()).await;
+        until(&format!("{data:02x?} counts against the peer"), || async {
+            score(&node, &peer).await.is_some_and(|score| score < 0.0)
+        })
+        .await;
+    }
+    let good = entry(&network, table(), key(1).public_key(), "good");
+    put(&observer, &node, &good).await;
+    assert_eq!(observer.hears().await, [good.id()]);
+}

@@ -1,0 +1,194 @@
+//! What one peer can take: quotas, bans, the byte budget, and what a full put is answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2pdb::{
+    ingest::Mirror,
+    protocol::{
+        codec::bounded::{Blob, List},
+        entry::Entry,
+        filter::Filter,
+        limits,
+        message::{
+            Operation, Reply, Status,
+            get::Get,
+            hello::{Hello, HelloRequest},
+            index::{Index, IndexRequest},
+            put::{Put, PutRequest},
+        },
+        network::Network,
+        refusal::Outcome,
+        seal::{Content, Draft},
+    },
+};
+
+use crate::{
+    peer::{Peer, framed, prefix},
+    support::{TestNode, entry, key, mine, network, now, rng, table, table_id, until},
+};
+
+fn puts(entries: &[Bytes], keys: &[&[u8]]) -> PutRequest {
+    let entries = entries.iter().map(|entry| Blob::try_from(entry.clone()).unwrap());
+    let keys = keys.iter().map(|key| Blob::try_from(key.to_vec()).unwrap());
+    PutRequest {
+        entries: List::try_from(entries.collect::<Vec<_>>()).unwrap(),
+        keys: List::try_from(keys.collect::<Vec<_>>()).unwrap(),
+    }
+}
+
+async fn joined(network: &Network, node: &TestNode) -> Peer {
+    let peer = Peer::start(network);
+    peer.connect(&node.address).await.unwrap();
+    peer
+}
+
+async fn is_limited<O: Operation>(peer: &Peer, node: &TestNode, request: &O::Request) -> bool {
+    match peer.request::<O>(node.node.peer(), request).await {
+        Reply::Ok(_) => false,
+        Reply::Refused { status: Status::RateLimited, retry_after_ms } => {
+            assert!(retry_after_ms.is_some_and(|wait| wait > 0), "{}", O::NAME);
+            true
+        }
+        other => panic!("{}: {other:?}", O::NAME),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
+    let network = network();
+    // What is used up comes back in half a minute: later than this test is over.
+    let node = TestNode::with(&network, &[], |config| {
+        let rates = &mut config.rates;
+        (rates.hellos, rates.indexes, rates.index_pages, rates.gets, rates.puts) = (2, 2, 2, 2, 2);
+    })
+    .await;
+    let (greedy, modest) = (joined(&network, &node).await, joined(&network, &node).await);
+    let hello = HelloRequest::default();
+    let index = IndexRequest { table: Some(table_id(table())), ..Default::default() };
+    let page = IndexRequest { bucket: Some(1), ..index.clone() };
+    let get = Filter::table(table_id(table())).to_request().unwrap();
+    let encoded = |text: &str| entry(&network, table(), key(1).public_key(), text).encoded().clone();
+    let der = table().public_key().der();
+    let put = |texts: &[&str]| puts(&texts.iter().map(|text| encoded(text)).collect::<Vec<_>>(), &[der]);
+    for _ in 0..2 {
+        assert!(!is_limited::<Hello>(&greedy, &node, &hello).await);
+        assert!(!is_limited::<Index>(&greedy, &node, &index).await);
+        assert!(!is_limited::<Index>(&greedy, &node, &page).await);
+        assert!(!is_limited::<Get>(&greedy, &node, &get).await);
+    }
+    // Entries count, not requests.
+    assert!(!is_limited::<Put>(&greedy, &node, &put(&["one", "two"])).await);
+    assert_eq!(node.entries().await, 2);
+    assert!(is_limited::<Hello>(&greedy, &node, &hello).await);
+    assert!(is_limited::<Index>(&greedy, &node, &index).await);
+    assert!(is_limited::<Index>(&greedy, &node, &page).await);
+    assert!(is_limited::<Get>(&greedy, &node, &get).await);
+    assert!(is_limited::<Put>(&greedy, &node, &put(&["three"])).await);
+    assert_eq!(node.entries().await, 2);
+
+    assert!(!is_limited::<Hello>(&modest, &node, &hello).await);
+    assert!(!is_limited::<Index>(&modest, &node, &index).await);
+    assert!(!is_limited::<Get>(&modest, &node, &get).await);
+    assert!(!is_limited::<Put>(&modest, &node, &put(&["four"])).await);
+    assert_eq!(node.entries().await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_misbehaves_again_and_again_is_banned_and_others_go_on() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let honest = joined(&network, &node).await;
+    let get = Filter::table(table_id(table())).to_request().unwrap();
+    let vandal = joined(&network, &node).await;
+    let mut strikes = 0;
+    while vandal.is_connected(node.node.peer()).await {
+        assert!(strikes < 10, "ten strikes, and still connected");
+        // The last one may not be answered any more.
+        let _ = vandal.ask::<Get>(node.node.peer(), framed(&[0xff])).await;
+        strikes += 1;
+        let banned = async || node.node.swarm().status().await.unwrap().banned == 1;
+        if banned().await {
+            until("the vandal is thrown out", || async { !vandal.is_connected(node.node.peer()).await })
+                .await;
+        }
+    }
+    assert!(strikes >= 2, "a single mistake is no reason for a ban");
+    // It gets no further than the handshake.
+    let _ = vandal.connect(&node.address).await;
+    until("the vandal stays out", || async { !vandal.is_connected(node.node.peer()).await }).await;
+    let status = node.node.swarm().status().await.unwrap();
+    assert!(status.peers.iter().all(|peer| peer.peer != vandal.id().to_string()));
+    assert!(!is_limited::<Get>(&honest, &node, &get).await);
+    assert!(!is_limited::<Get>(&joined(&network, &node).await, &node, &get).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_bytes_are_bounded_in_all_and_come_back_when_their_sender_stalls() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| {
+        config.swarm.limits.request_bytes = limits::PUT_REQUEST_BYTES;
+        config.swarm.read_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let (staller, other) = (joined(&network, &node).await, joined(&network, &node).await);
+    let ask = Filter::table(table_id(table())).to_request().unwrap();
+    let status = async || match other.request::<Get>(node.node.peer(), &ask).await {
+        Reply::Ok(_) => Status::Ok,
+        Reply::Refused { status, .. } => status,
+    };
+    assert_eq!(status().await, Status::Ok);
+    // It says that a megabyte will come, which is all there is, and sends nothing.
+    let (release, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
+    until("the node is busy", || async { status().await == Status::Busy }).await;
+    drop(release);
+    until("the broken stream gives its bytes back", || async { status().await == Status::Ok }).await;
+
+    let (_held, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
+    until("the node is busy", || async { status().await == Status::Busy }).await;
+    until("the stalled stream is given up", || async { status().await == Status::Ok }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_put_is_answered_entry_by_entry_in_order() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let recipient = key(1).public_key();
+    let at = |created, expires| -> Entry {
+        let content = Content { media_type: "text/plain".to_owned(), data: b"time".to_vec() };
+        let recipients = std::slice::from_ref(recipient);
+        let draft = Draft { table: table(), recipients, created, expires, content: &content, author: None };
+        mine(&network, &draft.seal(&mut rng(), &network).unwrap())
+    };
+    let mut entries: Vec<Bytes> = Vec::new();
+    let mut expected = Vec::new();
+    for number in 0..limits::MAX_PUT_ENTRIES {
+        let text = format!("number {number}");
+        let (encoded, outcome) = match number % 8 {
+            1 => (entries[number - 1].clone(), "known"),
+            2 => (at(now() + network.max_clock_ahead + 600, None).encoded().clone(), "created_in_future"),
+            3 => (at(now() - 10, Some(now() - 5)).encoded().clone(), "expired"),
+            4 => (entry(&network, key(3), recipient, &text).encoded().clone(), "table_key_missing"),
+            5 => (entry(&network, table(), recipient, &text).encoded().slice(1..), "malformed"),
+            6 => (entry(&network, key(2), recipient, &text).encoded().clone(), "stored"),
+            _ => (entry(&network, table(), recipient, &text).encoded().clone(), "stored"),
+        };
+        entries.push(encoded);
+        expected.push(outcome);
+    }
+    let peer = joined(&network, &node).await;
+    let request = puts(&entries, &[table().public_key().der(), key(2).public_key().der()]);
+    let Reply::Ok(response) = peer.request::<Put>(node.node.peer(), &request).await else {
+        panic!("no reply")
+    };
+    let outcomes: Vec<_> = response.outcomes.iter().map(|code| Outcome::from_code(*code).name()).collect();
+    assert_eq!(outcomes.len(), expected.len());
+    for (number, (got, expected)) in outcomes.iter().zip(&expected).enumerate() {
+        // Of two copies in one request either may be the first.
+        let copies = number % 8 < 2 && ["stored", "known"].contains(got);
+        assert!(got == expected || copies, "entry {number}: {got}, expected {expected}");
+    }
+    let count = |outcomes: &[&str], name| outcomes.iter().filter(|outcome| **outcome == name).count();
+    assert_eq!(count(&outcomes, "stored"), count(&expected, "stored"));
+    assert_eq!(node.entries().await, count(&expected, "stored") as u64);
+}

@@ -1,0 +1,406 @@
+//! A peer without manners: it sends raw bytes on the protocol streams, and answers with whatever a test says.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    identity::Keypair,
+    noise,
+    request_response::{self, Message, OutboundRequestId, ProtocolSupport},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    tcp, yamux,
+};
+use p2pdb::{
+    protocol::{
+        codec::{bounded::List, lenient},
+        id::{EntryId, NetworkId, TableId},
+        message::{Operation, Reply, Status, announce, get::Get, hello::Hello, index::Index, put::Put},
+        network::Network,
+        record::{NodeRecord, SignedRecord},
+    },
+    wire,
+};
+use serde::de::IgnoredAny;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::support::{now, until};
+
+/// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    bytes: Vec<u8>,
+    hold: Option<oneshot::Receiver<()>>,
+}
+
+#[derive(Clone, Default)]
+struct RawCodec;
+
+impl request_response::Codec for RawCodec {
+    type Protocol = StreamProtocol;
+    type Request = Raw;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Raw>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let mut bytes = Vec::new();
+        io.read_to_end(&mut bytes).await?;
+        Ok(Raw { bytes, hold: None })
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let mut bytes = Vec::new();
+        io.read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, raw: Raw) -> std::io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&raw.bytes).await?;
+        io.flush().await?;
+        if let Some(hold) = raw.hold {
+            // The test that holds it may be over.
+            let _ = hold.await;
+        }
+        io.close().await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> std::io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    gossip: gossipsub::Behaviour,
+    hello: request_response::Behaviour<RawCodec>,
+    index: request_response::Behaviour<RawCodec>,
+    get: request_response::Behaviour<RawCodec>,
+    put: request_response::Behaviour<RawCodec>,
+}
+
+impl Behaviour {
+    fn new(key: &Keypair, network: &Network, support: ProtocolSupport) -> Self {
+        let gossip = gossipsub::ConfigBuilder::default()
+            .validation_mode(gossipsub::ValidationMode::Anonymous)
+            .message_id_fn(|message| {
+                gossipsub::MessageId::new(&announce::message_id(message.topic.as_str(), &message.data))
+            })
+            .build()
+            .unwrap();
+        let version = wire::identify_protocol_version(network);
+        let exchange = |name| {
+            let config = request_response::Config::default().with_request_timeout(Duration::from_secs(30));
+            request_response::Behaviour::with_codec(RawCodec, [(name, support.clone())], config)
+        };
+        Self {
+            identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
+            gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, gossip).unwrap(),
+            hello: exchange(wire::protocol_name::<Hello>(network)),
+            index: exchange(wire::protocol_name::<Index>(network)),
+            get: exchange(wire::protocol_name::<Get>(network)),
+            put: exchange(wire::protocol_name::<Put>(network)),
+        }
+    }
+
+    fn exchange(&mut self, operation: &str) -> &mut request_response::Behaviour<RawCodec> {
+        match operation {
+            Hello::NAME => &mut self.hello,
+            Index::NAME => &mut self.index,
+            Get::NAME => &mut self.get,
+            Put::NAME => &mut self.put,
+            other => panic!("no operation {other}"),
+        }
+    }
+}
+
+/// Answers the requests of a node: the name of the operation, the CBOR of the request, the raw bytes of the response.
+pub(crate) type Answer = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
+
+struct EventLoop {
+    swarm: Swarm<Behaviour>,
+    answer: Option<Answer>,
+    waiting: HashMap<(&'static str, OutboundRequestId), oneshot::Sender<Option<Vec<u8>>>>,
+    dialing: HashMap<ConnectionId, oneshot::Sender<Option<PeerId>>>,
+    heard: mpsc::UnboundedSender<Vec<EntryId>>,
+}
+
+impl EventLoop {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => command(&mut self),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.on_event(event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                if let Some(dialer) = self.dialing.remove(&connection_id) {
+                    let _ = dialer.send(Some(peer_id));
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, .. } => {
+                if let Some(dialer) = self.dialing.remove(&connection_id) {
+                    let _ = dialer.send(None);
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Hello(event)) => self.on_exchange(Hello::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Index(event)) => self.on_exchange(Index::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Get(event)) => self.on_exchange(Get::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Put(event)) => self.on_exchange(Put::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
+                let ids = announce::decode(&message.data).unwrap().into_inner();
+                let _ = self.heard.send(ids);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_exchange(&mut self, operation: &'static str, event: request_response::Event<Raw, Vec<u8>>) {
+        match event {
+            request_response::Event::Message {
+                message: Message::Request { request, channel, .. }, ..
+            } => {
+                let answer = self.answer.as_ref().expect("only a serving peer is asked");
+                let response = answer(operation, unframed(&request.bytes).unwrap());
+                let _ = self.swarm.behaviour_mut().exchange(operation).send_response(channel, response);
+            }
+            request_response::Event::Message {
+                message: Message::Response { request_id, response }, ..
+            } => {
+                if let Some(waiting) = self.waiting.remove(&(operation, request_id)) {
+                    // A stream that closes without a byte is no answer.
+                    let _ = waiting.send(Some(response).filter(|response| !response.is_empty()));
+                }
+            }
+            request_response::Event::OutboundFailure { request_id, .. } => {
+                if let Some(waiting) = self.waiting.remove(&(operation, request_id)) {
+                    let _ = waiting.send(None);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A connection of its own to the swarm, with nothing of a node behind it.
+pub(crate) struct Peer {
+    pub(crate) key: Keypair,
+    network: Network,
+    commands: mpsc::UnboundedSender<Command>,
+    heard: mpsc::UnboundedReceiver<Vec<EntryId>>,
+}
+
+impl Peer {
+    /// A peer that only asks.
+    pub(crate) fn start(network: &Network) -> Self {
+        Self::with(network, Keypair::generate_ed25519(), None)
+    }
+
+    /// A peer that answers, so that nodes take it for one of theirs.
+    pub(crate) fn serving(network: &Network, key: Keypair, answer: Answer) -> Self {
+        Self::with(network, key, Some(answer))
+    }
+
+    fn with(network: &Network, key: Keypair, answer: Option<Answer>) -> Self {
+        let support = if answer.is_some() { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
+        let swarm = SwarmBuilder::with_existing_identity(key.clone())
+            .with_tokio()
+            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+            .unwrap()
+            .with_behaviour(|key| Behaviour::new(key, network, support))
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
+            .build();
+        let (commands, queue) = mpsc::unbounded_channel();
+        let (heard, hears) = mpsc::unbounded_channel();
+        let event_loop = EventLoop { swarm, answer, waiting: HashMap::new(), dialing: HashMap::new(), heard };
+        tokio::spawn(event_loop.run(queue));
+        Self { key, network: network.clone(), commands, heard: hears }
+    }
+
+    async fn tell<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut EventLoop, oneshot::Sender<T>) + Send + 'static,
+    ) -> T {
+        let (answer, answered) = oneshot::channel();
+        let command: Command = Box::new(move |event_loop| command(event_loop, answer));
+        assert!(self.commands.send(command).is_ok());
+        answered.await.unwrap()
+    }
+
+    pub(crate) fn id(&self) -> PeerId {
+        self.key.public().to_peer_id()
+    }
+
+    /// Dials a node; none if it does not take the connection.
+    pub(crate) async fn connect(&self, address: &Multiaddr) -> Option<PeerId> {
+        let options = DialOpts::from(address.clone());
+        self.tell(move |event_loop, answer| {
+            event_loop.dialing.insert(options.connection_id(), answer);
+            event_loop.swarm.dial(options).unwrap();
+        })
+        .await
+    }
+
+    pub(crate) async fn is_connected(&self, node: PeerId) -> bool {
+        self.tell(move |event_loop, answer| answer.send(event_loop.swarm.is_connected(&node)).unwrap()).await
+    }
+
+    /// Sends raw bytes on a stream of an operation, and returns the raw answer; none if the stream closes.
+    pub(crate) async fn ask<O: Operation>(&self, node: PeerId, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        self.send::<O>(node, Raw { bytes, hold: None }).await.await.unwrap()
+    }
+
+    /// As [`Self::ask`], but keeps the stream open until the sender is dropped; does not wait for the answer.
+    pub(crate) async fn hold<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+    ) -> (oneshot::Sender<()>, oneshot::Receiver<Option<Vec<u8>>>) {
+        let (release, hold) = oneshot::channel();
+        (release, self.send::<O>(node, Raw { bytes, hold: Some(hold) }).await)
+    }
+
+    async fn send<O: Operation>(&self, node: PeerId, raw: Raw) -> oneshot::Receiver<Option<Vec<u8>>> {
+        let (waiting, answered) = oneshot::channel();
+        self.tell(move |event_loop, sent| {
+            let id = event_loop.swarm.behaviour_mut().exchange(O::NAME).send_request(&node, raw);
+            event_loop.waiting.insert((O::NAME, id), waiting);
+            sent.send(()).unwrap();
+        })
+        .await;
+        answered
+    }
+
+    /// The status that a node answers raw bytes with; none if it closes the stream.
+    pub(crate) async fn status<O: Operation>(&self, node: PeerId, bytes: Vec<u8>) -> Option<Status> {
+        self.ask::<O>(node, bytes).await.map(|answer| status(&answer))
+    }
+
+    /// A well-formed request.
+    pub(crate) async fn request<O: Operation>(
+        &self,
+        node: PeerId,
+        request: &O::Request,
+    ) -> Reply<O::Response> {
+        let answer = self.ask::<O>(node, framed(&lenient::to_vec(request).unwrap())).await;
+        lenient::from_slice(unframed(&answer.expect("the node answers")).unwrap()).unwrap()
+    }
+
+    /// Listens to the announces of a table.
+    pub(crate) async fn subscribe(&self, table: TableId) {
+        let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
+        self.tell(move |event_loop, done| {
+            event_loop.swarm.behaviour_mut().gossip.subscribe(&topic).unwrap();
+            done.send(()).unwrap();
+        })
+        .await;
+    }
+
+    /// Announces ids; waits until a peer is there that listens.
+    pub(crate) async fn announce(&self, table: TableId, ids: &[EntryId]) {
+        let ids: announce::Announce = List::try_from(ids.to_vec()).unwrap();
+        self.announce_raw(table, lenient::to_vec(&ids).unwrap()).await;
+    }
+
+    pub(crate) async fn announce_raw(&self, table: TableId, data: Vec<u8>) {
+        let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
+        until("somebody hears the announce", || async {
+            let (topic, data) = (topic.clone(), data.clone());
+            self.tell(move |event_loop, done| {
+                let published = event_loop.swarm.behaviour_mut().gossip.publish(topic, data);
+                done.send(published.is_ok()).unwrap();
+            })
+            .await
+        })
+        .await;
+    }
+
+    /// The next announce that comes.
+    pub(crate) async fn hears(&mut self) -> Vec<EntryId> {
+        tokio::time::timeout(Duration::from_secs(60), self.heard.recv()).await.expect("an announce").unwrap()
+    }
+}
+
+/// A frame of SPEC 8.1.
+pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
+    let mut frame = prefix(body.len());
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// An unsigned varint.
+pub(crate) fn prefix(mut length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while length > 0x7f {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes
+}
+
+fn unframed(frame: &[u8]) -> Option<&[u8]> {
+    let end = frame.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    let length = frame[..end].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+    let body = &frame[end..];
+    (body.len() == length).then_some(body)
+}
+
+pub(crate) fn status(answer: &[u8]) -> Status {
+    match lenient::from_slice::<Reply<IgnoredAny>>(unframed(answer).unwrap()).unwrap() {
+        Reply::Ok(_) => Status::Ok,
+        Reply::Refused { status, .. } => status,
+    }
+}
+
+/// The framed reply with this body.
+pub(crate) fn ok<T: serde::Serialize>(body: T) -> Vec<u8> {
+    framed(&lenient::to_vec(&Reply::Ok(body)).unwrap())
+}
+
+/// The record of a node with this key that mirrors everything and listens nowhere.
+pub(crate) fn record(key: &Keypair) -> NodeRecord {
+    NodeRecord {
+        key: key.clone().try_into_ed25519().unwrap().public().to_bytes(),
+        sequence: now(),
+        addresses: Vec::new(),
+        tables: None,
+        horizon: 0,
+        puts_per_minute: 1,
+    }
+}
+
+pub(crate) fn signed(record: &NodeRecord, key: &Keypair, network: &NetworkId) -> SignedRecord {
+    record.sign(network, |message| key.sign(message).unwrap().try_into().unwrap()).unwrap()
+}
+
+pub(crate) fn signed_bytes(key: &Keypair, network: &Network) -> Bytes {
+    signed(&record(key), key, &network.id()).encoded().clone()
+}

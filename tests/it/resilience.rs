@@ -1,0 +1,107 @@
+//! What goes on when nodes go away, and how one finds the others again.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use p2pdb::{
+    ingest::Mirror,
+    protocol::{filter::Filter, id::TableId},
+};
+
+use crate::support::{TestNode, client, entry, key, network, table, table_id, until};
+
+fn only(table: TableId) -> Mirror {
+    Mirror::Only(Arc::new(BTreeSet::from([table])))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_node_took_is_served_by_the_others_and_followers_notice_nothing() {
+    let network = network();
+    let table_of = table_id(table());
+    let a = TestNode::start(&network, only(table_of), &[]).await;
+    let bootstrap = [a.address.clone()];
+    let b = TestNode::start(&network, only(table_of), &bootstrap).await;
+    let c = TestNode::start(&network, only(table_of), &bootstrap).await;
+    let reader = client(&network, &[&a.address, &b.address, &c.address]).await;
+    let mut news = reader.follow(Filter::table(table_of)).unwrap();
+    let poster = client(&network, &[&a.address]).await;
+    let put = async |node: &TestNode, text: &str| {
+        let entry = entry(&network, table(), key(1).public_key(), text);
+        let to = poster.connect(node.address.clone()).await.unwrap();
+        let outcomes = poster.put_to(to, std::slice::from_ref(&entry), table().public_key()).await.unwrap();
+        assert!(outcomes[0].is_held());
+        entry.id()
+    };
+    let before = put(&c, "before").await;
+    assert_eq!(news.next().await.unwrap().id(), before);
+    for node in [&a, &b] {
+        until("the entry is on the others", || async { node.entries().await == 1 }).await;
+    }
+    let stopped = c.node.peer();
+    drop(c.stop().await);
+    let after = put(&a, "after").await;
+    assert_eq!(news.next().await.unwrap().id(), after);
+    until("the entry is on the other", || async { b.entries().await == 2 }).await;
+
+    let found = reader.get(&Filter::table(table_of)).await.unwrap();
+    assert!(!found.nodes.contains(&stopped));
+    let expected = BTreeSet::from([before, after]);
+    assert_eq!(found.entries.iter().map(|entry| entry.id()).collect::<BTreeSet<_>>(), expected);
+    // Each of those that are left has all.
+    for node in [&a, &b] {
+        let found = reader.get_all(node.node.peer(), &Filter::table(table_of)).await.unwrap();
+        assert_eq!(found.iter().map(|entry| entry.id()).collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_finds_its_peers_by_its_routes_after_a_restart() {
+    let network = network();
+    let a = TestNode::start(&network, Mirror::All, &[]).await;
+    let b = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
+    until("b has met a", || async { b.node.routes().of(&a.node.peer()).is_some_and(|route| route.met) })
+        .await;
+    let b = b.stop().await.without_bootstrap().start().await;
+    until("b has dialed a again", || async {
+        let peers = b.node.swarm().status().await.unwrap().peers;
+        // It listens on another port now, so that a cannot have dialed it.
+        peers.iter().any(|peer| peer.peer == a.node.peer().to_string() && !peer.inbound)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_finds_a_mirror_through_a_node_that_is_none() {
+    let network = network();
+    let (wanted, other) = (table_id(table()), table_id(key(3)));
+    let stranger = TestNode::start(&network, only(other), &[]).await;
+    let mirror = TestNode::start(&network, only(wanted), std::slice::from_ref(&stranger.address)).await;
+    until("they know each other", || async { !stranger.node.routes().is_empty() }).await;
+    let poster = client(&network, &[&stranger.address]).await;
+    let entry = entry(&network, table(), key(1).public_key(), "found");
+    let report = poster.put(&entry, table().public_key()).await.unwrap();
+    assert_eq!(report.holders().collect::<Vec<_>>(), [mirror.node.peer()], "{report:?}");
+    assert_eq!((mirror.entries().await, stranger.entries().await), (1, 0));
+    poster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dht_knows_a_mirror_that_joined_through_another_node() {
+    let network = network();
+    let (wanted, other) = (table_id(table()), table_id(key(3)));
+    let stranger = TestNode::start(&network, only(other), &[]).await;
+    let mirror = TestNode::start(&network, only(wanted), std::slice::from_ref(&stranger.address)).await;
+    let peer = mirror.node.peer();
+    let client = client(&network, &[&stranger.address]).await;
+    until("the DHT names the mirror", || async {
+        client.swarm().mirrors(wanted).await.is_ok_and(|found| found.contains(&peer))
+    })
+    .await;
+    client.stop().await;
+    drop(mirror.stop().await);
+    // The mirror is gone: who names it now was told by it, and keeps the record for others.
+    let late = crate::support::client(&network, &[&stranger.address]).await;
+    until("the other node keeps the record", || async {
+        late.swarm().mirrors(wanted).await.is_ok_and(|found| found.contains(&peer))
+    })
+    .await;
+}
