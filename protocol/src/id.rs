@@ -105,7 +105,14 @@ macro_rules! id {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                parse(text, $prefix).map(Self)
+                let id = parse(text, $prefix).map(Self)?;
+                // Upper case and stray padding bits would be further texts for the same id.
+                if id.to_string() == text.trim() {
+                    Ok(id)
+                } else {
+                    let reason = "not in its one lower-case form".to_owned();
+                    Err(ParseIdError::Malformed { expected: $prefix, reason })
+                }
             }
         }
 

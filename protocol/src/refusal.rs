@@ -102,16 +102,6 @@ refusals! {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// Whether the reason follows from the header and body alone, which the id commits to, and holds
-    /// for ever: only such an id may be remembered as refused for good (SPEC 6.3).
-    #[must_use]
-    pub const fn is_for_good(self) -> bool {
-        matches!(
-            self,
-            Refusal::BadRecipients | Refusal::BadExpiry | Refusal::Expired | Refusal::BeyondHorizon
-        )
-    }
-
     /// Whether only a faulty or hostile peer passes such an entry on: honest nodes check it before.
     #[must_use]
     pub const fn is_misbehaviour(self) -> bool {

@@ -12,7 +12,7 @@ Begin with `p2pdb init`, or see it all at work on this machine with `p2pdb demo`
 
 /// An encrypted peer-to-peer database: entries that only their recipients can read, on nodes anyone can run.
 #[derive(Debug, Parser)]
-#[command(name = "p2pdb", version, after_help = AFTER_HELP, max_term_width = 110, propagate_version = true)]
+#[command(name = "p2pdb", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) globals: Globals,

@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, process::ExitCode};
 use crate::{
     client::ClientError,
     config::{ConfigError, HomeError},
-    node::admin::AdminError,
+    node::{NodeError, admin::AdminError},
     store::StoreError,
     swarm::RequestError,
 };
@@ -112,7 +112,7 @@ fn is_unreachable(cause: &(dyn Error + 'static)) -> bool {
     cause.downcast_ref().is_some_and(request)
         || match cause.downcast_ref() {
             Some(ClientError::Unreachable { .. } | ClientError::NoMirror { .. }) => true,
-            // Passed on as if it were the request's own.
+            // Errors that are passed on as they are have no cause of their own.
             Some(ClientError::Request(error)) => request(error),
             _ => false,
         }
@@ -135,7 +135,11 @@ fn lower_hint(cause: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(AdminError::NotRunning) = cause.downcast_ref() {
         return Some("start one with `p2pdb run`");
     }
-    if let Some(StoreError::InUse { .. }) = cause.downcast_ref() {
+    let store = match cause.downcast_ref() {
+        Some(NodeError::Store(store)) => Some(store),
+        _ => cause.downcast_ref(),
+    };
+    if let Some(StoreError::InUse { .. }) = store {
         return Some("stop the node that runs on this home, or name another home with --home");
     }
     if let Some(ClientError::NoMirror { .. }) = cause.downcast_ref() {

@@ -67,7 +67,7 @@ impl ReachArgs {
             return Ok(client.nodes(tables, self.nodes.into()).await?);
         }
         let mut nodes = Vec::new();
-        let mut failure = None;
+        let mut failures = Vec::new();
         for address in &self.peers {
             let reached = async {
                 let node = client.connect(address.clone()).await?;
@@ -75,18 +75,20 @@ impl ReachArgs {
             };
             match reached.await {
                 Ok(node) => nodes.push(node),
-                Err(error) => {
-                    tracing::warn!(%address, %error, "a node cannot be reached");
-                    failure = Some(error);
-                }
+                Err(error) => failures.push((address, error)),
             }
+        }
+        if nodes.is_empty()
+            && let Some((_, error)) = failures.pop()
+        {
+            return Err(error.into());
+        }
+        for (address, error) in failures {
+            tracing::warn!(%address, %error, "going on without a node");
         }
         let mut known = HashSet::new();
         nodes.retain(|node| known.insert(*node));
-        match failure {
-            Some(error) if nodes.is_empty() => Err(error.into()),
-            _ => Ok(nodes),
-        }
+        Ok(nodes)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::Clock,
-    swarm::{Conduct, Event, Handle, RequestError, routes::Routes},
+    swarm::{Conduct, Event, Handle, RequestError, routes::{RouteError, Routes}},
 };
 
 /// Clients serve nothing and show no record.
@@ -83,7 +83,10 @@ pub async fn greet(
     match routes.met(peer, response.record.clone().into_inner(), now) {
         Ok(route) => swarm.add_addresses(peer, route.addresses().collect(), peer).await,
         Err(error) => {
-            swarm.report(peer, Conduct::Misbehaviour).await;
+            // A wrong clock is no ill will.
+            if !matches!(error, RouteError::FromTheFuture) {
+                swarm.report(peer, Conduct::Misbehaviour).await;
+            }
             return Err(RequestError::Invalid(error.to_string()));
         }
     }
@@ -92,7 +95,7 @@ pub async fn greet(
             Ok(Some(route)) => {
                 swarm.add_addresses(route.peer, route.addresses().collect(), peer).await;
             }
-            Ok(None) => {}
+            Ok(None) | Err(RouteError::FromTheFuture) => {}
             Err(error) => {
                 tracing::debug!(%peer, %error, "passed on a record that is not valid");
                 swarm.report(peer, Conduct::Misbehaviour).await;

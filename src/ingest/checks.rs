@@ -43,7 +43,9 @@ pub(super) struct Checks {
 #[derive(Debug)]
 pub(super) struct Keys {
     stored: HashMap<TableId, PublicKey>,
-    sent: Vec<Bytes>,
+    sent: HashMap<TableId, PublicKey>,
+    /// Why a table's key is not among those sent.
+    otherwise: Refusal,
 }
 
 impl Checks {
@@ -117,10 +119,25 @@ impl Checks {
 
     pub(super) async fn keys_for(&self, entries: &[Numbered<UnverifiedEntry>], sent: Vec<Bytes>) -> Keys {
         let tables: BTreeSet<TableId> = entries.iter().map(|(_, entry)| entry.header().table).collect();
-        let mut keys = Keys { stored: HashMap::new(), sent };
+        let otherwise = Refusal::TableKeyMissing;
+        let mut keys = Keys { stored: HashMap::new(), sent: HashMap::new(), otherwise };
+        let mut all_stored = true;
         for table in tables {
-            if let Some(key) = self.stored_key(&table).await {
-                keys.stored.insert(table, key);
+            match self.stored_key(&table).await {
+                Some(key) => {
+                    keys.stored.insert(table, key);
+                }
+                None => all_stored = false,
+            }
+        }
+        if !all_stored {
+            for der in sent {
+                match PublicKey::from_der(&der) {
+                    Ok(key) => {
+                        keys.sent.insert(key.table_id(), key);
+                    }
+                    Err(_) => keys.otherwise = Refusal::TableKeyInvalid,
+                }
             }
         }
         keys
@@ -145,7 +162,7 @@ impl Checks {
         }
         let key = match keys.stored.get(&table) {
             Some(key) => key.clone(),
-            None => sent_key(&table, &keys.sent)?,
+            None => keys.sent.get(&table).ok_or(keys.otherwise)?.clone(),
         };
         Ok(NewEntry { entry: entry.verify(&key)?, key })
     }
@@ -188,16 +205,4 @@ impl Checks {
     fn lock_keys(&self) -> MutexGuard<'_, LruCache<TableId, PublicKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn sent_key(table: &TableId, sent: &[Bytes]) -> Result<PublicKey, Refusal> {
-    let mut refusal = Refusal::TableKeyMissing;
-    for der in sent {
-        match PublicKey::from_der(der) {
-            Ok(key) if key.table_id() == *table => return Ok(key),
-            Ok(_) => {}
-            Err(_) => refusal = Refusal::TableKeyInvalid,
-        }
-    }
-    Err(refusal)
 }

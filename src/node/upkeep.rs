@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::home::{Overwrite, write_public},
+    config::home::{Overwrite, write_secret},
     store::Store,
     swarm::routes::Routes,
 };
@@ -72,7 +72,7 @@ pub(super) async fn keep_routes(
 
 /// Writes the routes, whole or not at all.
 pub(super) fn save_routes(routes: &Routes, file: &Path) {
-    if let Err(error) = write_public(file, &routes.to_bytes(), Overwrite::Yes) {
+    if let Err(error) = write_secret(file, &routes.to_bytes(), Overwrite::Yes) {
         tracing::warn!(file = %file.display(), %error, "the routes could not be saved");
     }
 }

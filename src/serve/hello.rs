@@ -17,7 +17,7 @@ use p2pdb_protocol::{
 
 use crate::{
     serve::{Answer, Service, quota::Limiter},
-    swarm::{Conduct, Incoming},
+    swarm::{Conduct, Incoming, routes::RouteError},
 };
 
 /// Bytes of records in one response, with room for the rest of the frame.
@@ -74,6 +74,8 @@ impl Answer for Hello {
                     let addresses = route.addresses().collect();
                     service.swarm.add_addresses(incoming.peer, addresses, incoming.peer).await;
                 }
+                // A wrong clock is no ill will.
+                Err(RouteError::FromTheFuture) => return Reply::refused(Status::BadRequest),
                 Err(error) => {
                     tracing::debug!(peer = %incoming.peer, %error, "not the peer's record");
                     service.swarm.report(incoming.peer, Conduct::Misbehaviour).await;

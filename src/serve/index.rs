@@ -22,11 +22,11 @@ impl Answer for Index {
     }
 
     async fn answer(service: &Service, _: &Incoming<Self>, request: IndexRequest) -> Reply<IndexResponse> {
-        let limit =
-            usize::try_from(request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64)).unwrap_or(usize::MAX);
-        if !(1..=limits::MAX_INDEX_IDS).contains(&limit) {
-            return Reply::refused(Status::BadRequest);
-        }
+        let limit = request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64);
+        let limit = match usize::try_from(limit) {
+            Ok(limit @ 1..=limits::MAX_INDEX_IDS) => limit,
+            _ => return Reply::refused(Status::BadRequest),
+        };
         let Some(table) = request.table else {
             return tables(service, request.after_table, limit).await;
         };

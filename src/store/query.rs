@@ -13,6 +13,7 @@ use p2pdb_protocol::{
     bucket::{bucket_of, id_range},
     filter::{Cursor, Filter},
     id::TableId,
+    limits::MAX_GET_TABLES,
 };
 use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError};
 
@@ -151,7 +152,9 @@ impl Query<'_> {
             looked_at += length;
             let matching = self.matching(&row)?;
             let is_full = !page.entries.is_empty() && found_bytes + length > most_bytes;
-            if matching.is_some() && (page.entries.len() == self.filter.limit || is_full) {
+            // A response has room for so many keys.
+            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&row.table_no);
+            if matching.is_some() && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
                 page.next = self.cursor(arrival - 1);
                 page.more = true;
                 break;

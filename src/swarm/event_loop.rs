@@ -7,10 +7,10 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
-    core::ConnectedPoint,
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    core::{ConnectedPoint, transport::ListenerId},
     gossipsub, identify,
-    kad::{self, QueryId},
+    multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use p2pdb_protocol::{
@@ -28,6 +28,7 @@ use crate::{
     swarm::{
         Announced, Conduct, Event, PeerStatus, SwarmStatus, address,
         behaviour::{Behaviour, BehaviourEvent},
+        dht::Dht,
         exchange::{AllWaiting, Exchange, Outlets},
         handle,
         ip_limits::Origin,
@@ -39,12 +40,12 @@ use crate::{
 /// Something that the event loop does for somebody else.
 pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
-/// How often bans are looked through.
-const PARDON_INTERVAL: Duration = Duration::from_secs(15);
+/// How often bans and the need of a relay are looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// What a peer speaks that relays for others.
+const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// Providers of one table that are wanted of the DHT.
-const MAX_PROVIDERS: usize = 64;
 
 #[derive(Debug)]
 struct Peer {
@@ -54,6 +55,7 @@ struct Peer {
     agent: String,
     identified: bool,
     serves: bool,
+    relays: bool,
 }
 
 type Dialer = oneshot::Sender<Option<PeerId>>;
@@ -70,15 +72,17 @@ pub(super) struct EventLoop {
     scores: Scores,
     topics: HashMap<gossipsub::TopicHash, TableId>,
     dialing: HashMap<ConnectionId, Dialer>,
-    /// Tables that nobody was there to be told of.
-    unpublished: HashSet<kad::RecordKey>,
-    finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
+    pub(super) dht: Dht,
+    /// When to look for a relay, if this node may be behind NAT.
+    relay_after: Option<Instant>,
+    relay_listener: Option<ListenerId>,
 }
 
 impl EventLoop {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         network: Network,
+        relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,
         own_commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
@@ -96,20 +100,24 @@ impl EventLoop {
             scores: Scores::new(),
             topics: HashMap::new(),
             dialing: HashMap::new(),
-            unpublished: HashSet::new(),
-            finding: HashMap::new(),
+            dht: Dht::default(),
+            relay_after: relay_patience.map(|patience| monotonic() + patience),
+            relay_listener: None,
         }
     }
 
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut pardon = tokio::time::interval(PARDON_INTERVAL);
+        let mut tick = tokio::time::interval(TICK);
         loop {
             // Own commands come first: answers must not wait behind a flood of events.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(command) = self.commands.recv() => command(&mut self),
-                _ = pardon.tick() => self.pardon(),
+                _ = tick.tick() => {
+                    self.pardon();
+                    self.seek_relay();
+                }
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -163,8 +171,13 @@ impl EventLoop {
                 tracing::debug!(%error, "incoming connection failed");
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
-            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-                tracing::warn!(?addresses, %error, "listener closed");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.relay_listener == Some(listener_id) {
+                    self.relay_listener = None;
+                }
+                if let Err(error) = reason {
+                    tracing::warn!(?addresses, %error, "listener closed");
+                }
             }
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 tracing::info!(%address, "reachable from outside");
@@ -182,15 +195,7 @@ impl EventLoop {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, stats, step }) => {
-                match result {
-                    kad::QueryResult::StartProviding(
-                        Ok(kad::AddProviderOk { key }) | Err(kad::AddProviderError::Timeout { key }),
-                    ) => self.on_provided(key, &stats),
-                    result => self.on_query(id, result, step.last),
-                }
-            }
-            BehaviourEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => self.publish_again(),
+            BehaviourEvent::Kad(event) => self.on_dht(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }
@@ -206,6 +211,7 @@ impl EventLoop {
             agent: String::new(),
             identified: false,
             serves: false,
+            relays: false,
         });
         known.connections.insert(connection);
         if let Some(dialer) = self.dialing.remove(&connection) {
@@ -220,6 +226,7 @@ impl EventLoop {
         known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
         let first = !std::mem::replace(&mut known.identified, true);
         known.serves |= serves;
+        known.relays = info.protocols.contains(&RELAY_PROTOCOL);
         let seen_at = known.address.clone();
         if in_dht {
             let told = info.listen_addrs.into_iter();
@@ -235,32 +242,6 @@ impl EventLoop {
             } else {
                 tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
             }
-        }
-    }
-
-    /// The DHT says nothing again for half a day: what nobody heard is said again once there is somebody.
-    fn on_provided(&mut self, key: kad::RecordKey, stats: &kad::QueryStats) {
-        if stats.num_successes() == 0 {
-            self.unpublished.insert(key);
-        }
-    }
-
-    fn publish_again(&mut self) {
-        for key in std::mem::take(&mut self.unpublished) {
-            self.provide(key);
-        }
-    }
-
-    fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
-        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
-            result
-            && let Some((found, _)) = self.finding.get_mut(&id)
-        {
-            let room = MAX_PROVIDERS.saturating_sub(found.len());
-            found.extend(providers.into_iter().take(room));
-        }
-        if last && let Some((found, answer)) = self.finding.remove(&id) {
-            let _ = answer.send(found.into_iter().collect());
         }
     }
 
@@ -362,6 +343,22 @@ impl EventLoop {
         }
     }
 
+    /// Asks a peer to relay for this node, if nobody found it reachable so far.
+    fn seek_relay(&mut self) {
+        let due = self.relay_after.is_some_and(|after| after <= monotonic());
+        if !due || self.relay_listener.is_some() || self.swarm.external_addresses().next().is_some() {
+            return;
+        }
+        // Through a relay there is no way to a further relay.
+        let direct = |peer: &Peer| peer.relays && !peer.address.iter().any(|p| p == Protocol::P2pCircuit);
+        let Some((id, relay)) = self.peers.iter().find(|(_, peer)| direct(peer)) else { return };
+        let Ok(address) = relay.address.clone().with_p2p(*id) else { return };
+        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
+            Ok(listener) => self.relay_listener = Some(listener),
+            Err(error) => tracing::debug!(relay = %id, %error, "no listening through a relay"),
+        }
+    }
+
     pub(super) fn subscribe(&mut self, table: TableId) {
         let topic = handle::topic(&self.network, &table);
         match self.swarm.behaviour_mut().gossip.subscribe(&topic) {
@@ -402,27 +399,6 @@ impl EventLoop {
         acceptance: gossipsub::MessageAcceptance,
     ) {
         self.swarm.behaviour_mut().gossip.report_message_validation_result(message_id, source, acceptance);
-    }
-
-    pub(super) fn provide(&mut self, key: kad::RecordKey) {
-        if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key) {
-            tracing::warn!(%error, "cannot provide a table in the DHT");
-        }
-    }
-
-    pub(super) fn stop_providing(&mut self, key: kad::RecordKey) {
-        self.unpublished.remove(&key);
-        self.swarm.behaviour_mut().kad.stop_providing(&key);
-    }
-
-    pub(super) fn find_providers(&mut self, key: kad::RecordKey, answer: oneshot::Sender<Vec<PeerId>>) {
-        let id = self.swarm.behaviour_mut().kad.get_providers(key);
-        self.finding.insert(id, (HashSet::new(), answer));
-    }
-
-    pub(super) fn refresh_dht(&mut self) {
-        // It fails as long as no peer is known, and then there is nothing to refresh.
-        let _ = self.swarm.behaviour_mut().kad.bootstrap();
     }
 
     pub(super) fn serving_peers(&self) -> Vec<PeerId> {

@@ -2,6 +2,7 @@
 
 mod address;
 mod behaviour;
+mod dht;
 mod event_loop;
 mod exchange;
 mod handle;
@@ -122,6 +123,8 @@ pub struct Config {
     pub limits: Limits,
     /// What identify says of the software.
     pub agent: String,
+    /// A node that nobody found reachable after this time asks a peer to relay for it.
+    pub relay_patience: Duration,
     /// Time a peer has to send a request whole.
     pub read_timeout: Duration,
 }
@@ -140,6 +143,7 @@ impl Config {
             nat: Nat { autonat: false, relay_client: true, dcutr: true, upnp: false, relay_server: false },
             limits: Limits::default(),
             agent: format!("p2pdb/{}", env!("CARGO_PKG_VERSION")),
+            relay_patience: Duration::from_secs(60),
             read_timeout: Duration::from_secs(10),
         }
     }
@@ -262,6 +266,7 @@ pub async fn start(
     let event_loop = event_loop::EventLoop::new(
         swarm,
         config.network,
+        (config.nat.relay_client && !config.listen.is_empty()).then_some(config.relay_patience),
         command_queue,
         commands,
         events,

@@ -122,11 +122,12 @@ fn faded(record: &Record, now: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::monotonic;
 
     #[test]
     fn misbehaviour_bans_and_bans_grow() {
         let (mut scores, peer) = (Scores::new(), PeerId::random());
-        let mut now = Instant::now();
+        let mut now = monotonic();
         let mut lengths = Vec::new();
         while lengths.len() < 6 {
             if let Verdict::Ban(until) = scores.report(peer, Conduct::Misbehaviour, now) {
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn scores_fade_and_good_conduct_is_capped() {
-        let (mut scores, peer, now) = (Scores::new(), PeerId::random(), Instant::now());
+        let (mut scores, peer, now) = (Scores::new(), PeerId::random(), monotonic());
         scores.report(peer, Conduct::Misbehaviour, now);
         assert!((scores.score(&peer, now + HALF_LIFE) + 10.0).abs() < 1e-9);
         for _ in 0..1000 {

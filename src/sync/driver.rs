@@ -65,7 +65,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
     loop {
         for output in outputs.drain(..) {
             match output {
-                Output::Send(id, request) => tasks.push(Box::pin(send(context, peer, id, request))),
+                Output::Send(id, request) => tasks.push(Box::pin(send(context, peer, table, id, request))),
                 Output::OwnIndex { since } => tasks.push(Box::pin(own_index(context, table, since))),
                 Output::AreKnown { question, ids } => {
                     tasks.push(Box::pin(unknown(context, table, question, ids)));
@@ -100,7 +100,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
     }
 }
 
-async fn send(context: &Context, peer: PeerId, id: RequestId, request: Request) -> Happened {
+async fn send(context: &Context, peer: PeerId, table: TableId, id: RequestId, request: Request) -> Happened {
     let answer = match request {
         Request::Index { table, since } => {
             index(context, peer, IndexRequest { table: Some(table), since, ..Default::default() }).await
@@ -116,7 +116,7 @@ async fn send(context: &Context, peer: PeerId, id: RequestId, request: Request) 
             };
             index(context, peer, request).await
         }
-        Request::Get { ids } => get(context, peer, ids).await,
+        Request::Get { ids } => get(context, peer, table, ids).await,
     };
     match answer {
         Ok((bytes, response)) => Happened::Answered { request: id, bytes, response },
@@ -148,8 +148,13 @@ async fn index(
     Ok((bytes as u64, response))
 }
 
-async fn get(context: &Context, peer: PeerId, ids: Vec<EntryId>) -> Result<(u64, Response), RequestError> {
-    let mut filter = Filter::ids(ids);
+async fn get(
+    context: &Context,
+    peer: PeerId,
+    table: TableId,
+    ids: Vec<EntryId>,
+) -> Result<(u64, Response), RequestError> {
+    let mut filter = Filter::ids(ids).with_table(table);
     filter.limit = limits::MAX_GET_ENTRIES;
     let request = filter.to_request().map_err(|e| RequestError::Invalid(e.to_string()))?;
     let answer = context.swarm.request::<Get>(peer, request).await?;

@@ -3,6 +3,7 @@
 
 mod announce;
 mod cli;
+mod cli_nodes;
 mod hostile;
 mod interop;
 mod layering;

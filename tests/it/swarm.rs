@@ -1,6 +1,6 @@
 //! Nodes meet, take entries, tell each other, and serve them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use p2pdb::{
     ingest::Mirror,
@@ -73,7 +73,7 @@ async fn a_client_finds_mirrors_it_was_not_told_of_and_puts_to_three() {
 async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
     let network = network();
     let a = TestNode::start(&network, Mirror::All, &[]).await;
-    let b = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let b = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     let client = client(&network, &[&a.address]).await;
     let node = client.connect(a.address.clone()).await.unwrap();
     let put = async |text: String| {
@@ -90,7 +90,7 @@ async fn a_node_that_comes_late_and_one_that_was_away_catch_up() {
         put(format!("meanwhile {number}")).await;
     }
     let back = away.start().await;
-    let late = TestNode::start(&network, Mirror::All, &[a.address.clone()]).await;
+    let late = TestNode::start(&network, Mirror::All, std::slice::from_ref(&a.address)).await;
     for node in [&back, &late] {
         until("they catch up", || async { node.entries().await == 40 }).await;
     }
@@ -104,7 +104,7 @@ async fn a_partial_mirror_never_stores_another_table() {
     let network = network();
     let (one, other) = (table(), key(3));
     let full = TestNode::start(&network, Mirror::All, &[]).await;
-    let part = TestNode::start(&network, only(&[table_id(one)]), &[full.address.clone()]).await;
+    let part = TestNode::start(&network, only(&[table_id(one)]), std::slice::from_ref(&full.address)).await;
     let client = client(&network, &[&full.address]).await;
     let node = client.connect(full.address.clone()).await.unwrap();
     for number in 0..10 {
@@ -141,4 +141,36 @@ async fn a_follower_hears_of_entries_as_they_come() {
         poster.put_to(node, std::slice::from_ref(&entry), table().public_key()).await.unwrap();
         assert_eq!(news.next().await.unwrap().id(), entry.id());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_nobody_can_dial_is_reached_through_a_relay() {
+    let network = network();
+    let relay = TestNode::with(&network, &[], |config| {
+        config.swarm.nat.relay_server = true;
+        // A relay tells its clients how it is reached; here it is known beforehand.
+        let port = free_port();
+        config.swarm.listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+        config.swarm.external = config.swarm.listen.clone();
+    })
+    .await;
+    let hidden = TestNode::with(&network, std::slice::from_ref(&relay.address), |config| {
+        config.swarm.nat.relay_client = true;
+        config.swarm.relay_patience = Duration::ZERO;
+    })
+    .await;
+    let circuit = support::eventually("the hidden node has an address at the relay", || async {
+        let addresses = hidden.node.addresses().await.unwrap();
+        addresses.into_iter().find(|address| address.to_string().contains("p2p-circuit"))
+    })
+    .await;
+    let client = client(&network, &[]).await;
+    assert_eq!(client.connect(circuit).await.unwrap(), hidden.node.peer());
+    let entry = entry(&network, table(), key(1).public_key(), "around the corner");
+    let outcomes = client.put_to(hidden.node.peer(), &[entry], table().public_key()).await.unwrap();
+    assert_eq!(outcomes[0].name(), "stored");
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -64,7 +64,7 @@ pub struct GetResponse {
     pub entries: List<(u64, EntryBytes), { limits::MAX_GET_ENTRIES }>,
     /// The public key of each of the entries' tables, once.
     #[serde(default)]
-    pub keys: List<KeyBytes, { limits::MAX_GET_ENTRIES }>,
+    pub keys: List<KeyBytes, { limits::MAX_GET_TABLES }>,
     /// Continues behind everything looked at for this page.
     pub next: Cursor,
     /// Whether a further page exists already.

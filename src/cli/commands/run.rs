@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +23,7 @@ use crate::{
         output::{Answer, note},
     },
     config::{Config, bootstrap::parse_address},
-    node::{Node, NodeConfig, admin},
+    node::{Node, admin},
     swarm::Event,
 };
 
@@ -79,34 +80,55 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
         // From here on a signal stops the node cleanly, also while it starts.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let node = Node::start(key, NodeConfig { ..node_config }).await.context("the node does not start")?;
+        let node = Node::start(key, node_config).await.context("the node does not start")?;
         let node = Arc::new(node);
-        let stop_admin = CancellationToken::new();
-        // Whoever has the store open is the only node of this home, so that the socket is its own.
-        let listener = admin::bind(&socket)
-            .with_context(|| format!("cannot open the admin socket {}", socket.display()))
-            .hint("check the permissions of the home; the path of a socket has at most 107 bytes")?;
-        let admin = tokio::spawn(admin::serve(listener, Arc::clone(&node), stop_admin.clone()));
-        let addresses = listening(&node, config.listen.len()).await?;
+        let stopped = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let served = serve(&node, &socket, config.listen.len(), context, stopped).await;
+        owned(node).await?.stop().await.context("the node did not stop cleanly")?;
+        served.map(|()| Exit::Success)
+    })
+}
+
+/// Tells where the node is reached and answers on the admin socket, until `stopped`.
+async fn serve(
+    node: &Arc<Node>,
+    socket: &Path,
+    addresses: usize,
+    context: &Context,
+    stopped: impl Future<Output = ()>,
+) -> Result<()> {
+    // Whoever has the store open is the only node of this home, so that the socket is its own.
+    let listener = admin::bind(socket)
+        .with_context(|| format!("cannot open the admin socket {}", socket.display()))
+        .hint("check the permissions of the home; the path of a socket has at most 107 bytes")?;
+    let stop_admin = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(node), stop_admin.clone()));
+    let told = async {
+        let addresses = listening(node, addresses).await?;
         context.output().print_line(&Running {
             peer: node.peer().to_string(),
-            network: network.network.name.clone(),
+            network: node.swarm().network().name.clone(),
             addresses: addresses.iter().map(Multiaddr::to_string).collect(),
-        })?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        })
+    };
+    let told = told.await;
+    if told.is_ok() {
+        stopped.await;
         if context.shows_progress() {
             note("stopping");
         }
-        stop_admin.cancel();
-        // It fails only if it panicked, which the node outlives.
-        let _ = admin.await;
-        let _ = fs::remove_file(&socket);
-        owned(node).await?.stop().await.context("the node did not stop cleanly")?;
-        Ok(Exit::Success)
-    })
+    }
+    stop_admin.cancel();
+    // It fails only if it panicked, which the node outlives.
+    let _ = admin.await;
+    // Without it, who asks is told the same by the socket that nobody listens on.
+    let _ = fs::remove_file(socket);
+    told
 }
 
 /// The configuration with the flags over it.

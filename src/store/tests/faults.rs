@@ -16,7 +16,7 @@ use crate::store::migrate::STEPS;
 
 fn failure(path: &Path) -> StoreError {
     let before = fs::read(path).unwrap();
-    let error = open(path, StoreOptions::default(), &Clock::manual(START)).err().expect("it must not open");
+    let error = open(path, StoreOptions::default(), &Clock::manual(START)).expect_err("it must not open");
     assert_eq!(fs::read(path).unwrap(), before, "the file must be left as it is");
     error
 }
@@ -35,7 +35,7 @@ async fn a_file_of_something_else_is_refused() {
     txn.open_table(redb::TableDefinition::<u64, u64>::new("theirs")).unwrap().insert(1, 1).unwrap();
     txn.commit().unwrap();
     database.close().unwrap();
-    let error = open(&path, StoreOptions::default(), &Clock::manual(START)).err().unwrap();
+    let error = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap_err();
     assert!(matches!(error, StoreError::Foreign { .. }));
     assert!(error.to_string().contains("is not a p2pdb store"));
 }
@@ -51,7 +51,7 @@ async fn a_store_in_use_of_another_network_or_with_too_small_a_limit_is_refused(
     let Err(StoreError::OtherNetwork { expected, got, .. }) = open(other.clone()) else { panic!() };
     assert_eq!((expected, got), (other.id(), network().id()));
     let options = StoreOptions { max_disk: Some(1 << 20), ..StoreOptions::default() };
-    let error = Store::open(&fixture.path(), network(), options, Clock::system()).err().unwrap();
+    let error = Store::open(&fixture.path(), network(), options, Clock::system()).unwrap_err();
     assert!(matches!(error, StoreError::LimitTooSmall { got: 1_048_576, .. }));
     assert_eq!(verified(&open(network()).unwrap()).await.entries, 1);
 }

@@ -48,7 +48,7 @@ async fn steps_run_once_each_and_an_older_program_refuses_the_result() {
     assert_eq!(added(&store), 5);
     store.close().await.unwrap();
 
-    let error = open_with(&fixture, &[]).err().unwrap();
+    let error = open_with(&fixture, &[]).unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { newest: 1, got: 2, .. }), "{error}");
     assert!(error.to_string().contains("run a newer p2pdb"));
     let store = open_with(&fixture, &[add_lengths]).unwrap();
