@@ -2,6 +2,7 @@
 
 mod address;
 mod behaviour;
+mod dht;
 mod event_loop;
 mod exchange;
 mod handle;

@@ -15,6 +15,7 @@ use p2pdb_protocol::{
         get::Get,
         index::{Index, IndexRequest},
     },
+    refusal::Outcome,
     reconcile::{Event, Output, Report, Request, RequestId, Response, Served, Session, Setup},
 };
 use rand_core::UnwrapErr;
@@ -162,13 +163,11 @@ async fn get(
     let bytes = entries.iter().map(|entry| entry.len() as u64).sum();
     let keys = List::into_inner(answer.keys).into_iter().map(Blob::into_inner).collect();
     let judgements = context.gate.admit_patiently(Way::Sync, entries, keys).await;
-    let mut fresh = false;
-    let served = judgements.into_iter().map(|judgement| {
-        fresh |= judgement.outcome == p2pdb_protocol::refusal::Outcome::Stored;
-        Served { id: judgement.id, outcome: judgement.outcome }
-    });
+    let fresh = judgements.iter().filter(|judgement| judgement.outcome == Outcome::Stored).count();
+    context.lock_totals().fetched += fresh as u64;
+    let served = judgements.iter().map(|judgement| Served { id: judgement.id, outcome: judgement.outcome });
     let entries = served.collect();
-    if fresh {
+    if fresh > 0 {
         context.swarm.report(peer, Conduct::FreshEntry).await;
     }
     Ok((bytes, Response::Entries { entries, more: answer.more }))

@@ -54,7 +54,7 @@ pub struct Context {
 pub struct Totals {
     /// Sessions, one for each peer and table.
     pub sessions: u64,
-    /// Entries that came by them.
+    /// Entries that were new here and came by them.
     pub fetched: u64,
     /// Bytes that came by them.
     pub received_bytes: u64,
@@ -162,7 +162,6 @@ impl Context {
             tracing::debug!(%peer, %table, ?report, "reconciled");
             let mut totals = self.lock_totals();
             totals.sessions += 1;
-            totals.fetched += report.fetched;
             totals.received_bytes += report.received_bytes;
             totals.buckets_differing += report.buckets_differing;
             drop(totals);

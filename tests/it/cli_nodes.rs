@@ -328,18 +328,3 @@ fn entries_travel_in_files_through_the_same_checks() {
     fs::write(&exported, "not an export").unwrap();
     other.fails_with(1, &["import", text(&exported)], "p2pdb export");
 }
-
-#[test]
-fn the_demo_shows_all_and_leaves_nothing_behind() {
-    let home = Home::none();
-    let temporary = home.path("tmp");
-    fs::create_dir(&temporary).unwrap();
-    let output = home.command(&["demo", "--json"]).env("TMPDIR", &temporary).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let demo: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let refusals: Vec<&str> =
-        demo["steps"].as_array().unwrap().iter().filter_map(|step| step["refusal"].as_str()).collect();
-    assert!(refusals.contains(&"signature_invalid") && refusals.contains(&"work_insufficient"), "{demo}");
-    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
-    assert!(!home.root().exists());
-}

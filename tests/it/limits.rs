@@ -124,7 +124,7 @@ async fn who_misbehaves_again_and_again_is_banned_and_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn announced_bytes_are_bounded_in_all_and_come_back_when_their_sender_stalls() {
+async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_stalls() {
     let network = network();
     let node = TestNode::with(&network, &[], |config| {
         config.swarm.limits.request_bytes = limits::PUT_REQUEST_BYTES;
@@ -138,13 +138,17 @@ async fn announced_bytes_are_bounded_in_all_and_come_back_when_their_sender_stal
         Reply::Refused { status, .. } => status,
     };
     assert_eq!(status().await, Status::Ok);
-    // It says that a megabyte will come, which is all there is, and sends nothing.
-    let (release, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
+    // It says that a megabyte will come, which is all there is, and sends nothing: that costs others nothing.
+    let (_idle, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
+    assert_eq!(status().await, Status::Ok);
+    // It sends all but the last byte.
+    let almost = [prefix(limits::PUT_REQUEST_BYTES), vec![0; limits::PUT_REQUEST_BYTES - 1]].concat();
+    let (release, _) = staller.hold::<Put>(node.node.peer(), almost.clone()).await;
     until("the node is busy", || async { status().await == Status::Busy }).await;
     drop(release);
     until("the broken stream gives its bytes back", || async { status().await == Status::Ok }).await;
 
-    let (_held, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
+    let (_held, _) = staller.hold::<Put>(node.node.peer(), almost).await;
     until("the node is busy", || async { status().await == Status::Busy }).await;
     until("the stalled stream is given up", || async { status().await == Status::Ok }).await;
 }

@@ -27,6 +27,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::support::{now, until};
 
+/// Commands and announces that wait.
+const QUEUE: usize = 64;
+
 /// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to.
 #[derive(Debug)]
 pub(crate) struct Raw {
@@ -141,11 +144,11 @@ struct EventLoop {
     answer: Option<Answer>,
     waiting: HashMap<(&'static str, OutboundRequestId), oneshot::Sender<Option<Vec<u8>>>>,
     dialing: HashMap<ConnectionId, oneshot::Sender<Option<PeerId>>>,
-    heard: mpsc::UnboundedSender<Vec<EntryId>>,
+    heard: mpsc::Sender<Vec<EntryId>>,
 }
 
 impl EventLoop {
-    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -175,7 +178,8 @@ impl EventLoop {
             SwarmEvent::Behaviour(BehaviourEvent::Put(event)) => self.on_exchange(Put::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 let ids = announce::decode(&message.data).unwrap().into_inner();
-                let _ = self.heard.send(ids);
+                // The test may not listen, but it may not miss anything either.
+                self.heard.try_send(ids).expect("fewer announces than the queue holds");
             }
             _ => {}
         }
@@ -212,8 +216,8 @@ impl EventLoop {
 pub(crate) struct Peer {
     pub(crate) key: Keypair,
     network: Network,
-    commands: mpsc::UnboundedSender<Command>,
-    heard: mpsc::UnboundedReceiver<Vec<EntryId>>,
+    commands: mpsc::Sender<Command>,
+    heard: mpsc::Receiver<Vec<EntryId>>,
 }
 
 impl Peer {
@@ -237,8 +241,8 @@ impl Peer {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();
-        let (commands, queue) = mpsc::unbounded_channel();
-        let (heard, hears) = mpsc::unbounded_channel();
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let (heard, hears) = mpsc::channel(QUEUE);
         let event_loop = EventLoop { swarm, answer, waiting: HashMap::new(), dialing: HashMap::new(), heard };
         tokio::spawn(event_loop.run(queue));
         Self { key, network: network.clone(), commands, heard: hears }
@@ -250,7 +254,7 @@ impl Peer {
     ) -> T {
         let (answer, answered) = oneshot::channel();
         let command: Command = Box::new(move |event_loop| command(event_loop, answer));
-        assert!(self.commands.send(command).is_ok());
+        assert!(self.commands.send(command).await.is_ok());
         answered.await.unwrap()
     }
 

@@ -277,7 +277,8 @@ async fn a_flipped_bit_in_any_field_and_work_that_is_not_its_own() {
     let good = entry_at(&network, now(), Some(now() + DAY));
     let other = entry_at(&network, now(), Some(now() + DAY));
     let parts = Parts::of(&good);
-    let flipped: Vec<(&str, Box<dyn Fn(&mut Header)>)> = vec![
+    type Change = Box<dyn Fn(&mut Header)>;
+    let flipped: Vec<(&str, Change)> = vec![
         ("created", Box::new(|h| h.created ^= 1)),
         ("expires", Box::new(|h| h.expires = h.expires.map(|expires| expires ^ 1))),
         (
@@ -392,7 +393,8 @@ async fn keys_of_tables_that_are_missing_wrong_or_not_permitted() {
     let (modulus, f4) = (&der[33..289], &[1, 0, 1][..]);
     assert_eq!(spki(modulus, f4), der, "the helper writes what others write");
 
-    let keys: [(&str, Vec<u8>, fn(&KeyError) -> bool); 7] = [
+    type IsReason = fn(&KeyError) -> bool;
+    let keys: [(&str, Vec<u8>, IsReason); 7] = [
         ("1024 bits", spki(&[0xff; 128], f4), |e| matches!(e, KeyError::WrongSize { .. })),
         ("2040 bits", spki(&[0xff; 255], f4), |e| matches!(e, KeyError::WrongSize { .. })),
         ("2047 bits", spki(&[&[0x7f; 1][..], &[0xff; 255]].concat(), f4), |_| true),
