@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use libp2p::{
     PeerId,
-    kad::{self, QueryId},
+    kad::{self, QueryId, store::RecordStore as _},
 };
+use p2pdb_protocol::limits;
 use tokio::sync::oneshot;
 
-use crate::swarm::event_loop::EventLoop;
+use crate::swarm::{address, event_loop::EventLoop};
 
+/// Length of the keys of SPEC 11.2.
+const PROVIDER_KEY_BYTES: usize = 32;
 /// Providers of one table that are wanted of the DHT.
 const MAX_PROVIDERS: usize = 64;
 
@@ -30,6 +33,9 @@ impl EventLoop {
                 ) => self.on_provided(key, &stats),
                 result => self.on_query(id, result, step.last),
             },
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::AddProvider { record: Some(record) },
+            } => self.on_provider(record),
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.publish_again(),
             _ => {}
         }
@@ -46,6 +52,19 @@ impl EventLoop {
         for key in std::mem::take(&mut self.dht.unpublished) {
             self.provide(key);
         }
+    }
+
+    /// Keeps who provides a table for others, as far as it makes sense: keys are hashes, and addresses are few and
+    /// lead somewhere.
+    fn on_provider(&mut self, mut record: kad::ProviderRecord) {
+        let Some(seen_at) = self.address_of(&record.provider) else { return };
+        if record.key.as_ref().len() != PROVIDER_KEY_BYTES {
+            return;
+        }
+        record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
+        record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
+        // A full store takes no more: others of the nearest nodes will.
+        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
     }
 
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {

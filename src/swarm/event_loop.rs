@@ -10,7 +10,6 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     core::{ConnectedPoint, transport::ListenerId},
     gossipsub, identify,
-    kad::{self, QueryId, store::RecordStore as _},
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
@@ -30,6 +29,7 @@ use crate::{
         Announced, Conduct, Event, PeerStatus, SwarmStatus,
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
+        dht::Dht,
         exchange::{AllWaiting, Exchange, Outlets},
         handle,
         ip_limits::Origin,
@@ -49,10 +49,6 @@ const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// Length of the keys of SPEC 11.2.
-const PROVIDER_KEY_BYTES: usize = 32;
-/// Providers of one table that are wanted of the DHT.
-const MAX_PROVIDERS: usize = 64;
 
 #[derive(Debug)]
 struct Peer {
@@ -81,9 +77,7 @@ pub(super) struct EventLoop {
     scores: Scores,
     topics: HashMap<gossipsub::TopicHash, TableId>,
     dialing: HashMap<ConnectionId, Dialer>,
-    /// Tables that nobody was there to be told of.
-    unpublished: HashSet<kad::RecordKey>,
-    finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
+    pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
     relay_listener: Option<ListenerId>,
@@ -112,8 +106,7 @@ impl EventLoop {
             scores: Scores::new(),
             topics: HashMap::new(),
             dialing: HashMap::new(),
-            unpublished: HashSet::new(),
-            finding: HashMap::new(),
+            dht: Dht::default(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
             relay_listener: None,
         }
@@ -218,18 +211,7 @@ impl EventLoop {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, stats, step }) => {
-                match result {
-                    kad::QueryResult::StartProviding(
-                        Ok(kad::AddProviderOk { key }) | Err(kad::AddProviderError::Timeout { key }),
-                    ) => self.on_provided(key, &stats),
-                    result => self.on_query(id, result, step.last),
-                }
-            }
-            BehaviourEvent::Kad(kad::Event::InboundRequest {
-                request: kad::InboundRequest::AddProvider { record: Some(record) },
-            }) => self.on_provider(record),
-            BehaviourEvent::Kad(kad::Event::RoutingUpdated { is_new_peer: true, .. }) => self.publish_again(),
+            BehaviourEvent::Kad(event) => self.on_dht(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }
@@ -277,45 +259,6 @@ impl EventLoop {
                 tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
             }
         }
-    }
-
-    /// The DHT says nothing again for half a day: what nobody heard is said again once there is somebody.
-    fn on_provided(&mut self, key: kad::RecordKey, stats: &kad::QueryStats) {
-        if stats.num_successes() == 0 {
-            self.unpublished.insert(key);
-        }
-    }
-
-    fn publish_again(&mut self) {
-        for key in std::mem::take(&mut self.unpublished) {
-            self.provide(key);
-        }
-    }
-
-    fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
-        if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
-            result
-            && let Some((found, _)) = self.finding.get_mut(&id)
-        {
-            let room = MAX_PROVIDERS.saturating_sub(found.len());
-            found.extend(providers.into_iter().take(room));
-        }
-        if last && let Some((found, answer)) = self.finding.remove(&id) {
-            let _ = answer.send(found.into_iter().collect());
-        }
-    }
-
-    /// Keeps who provides a table for others, as far as it makes sense: keys are hashes, and addresses are few and
-    /// lead somewhere.
-    fn on_provider(&mut self, mut record: kad::ProviderRecord) {
-        let Some(seen_at) = self.peers.get(&record.provider).map(|peer| peer.address.clone()) else { return };
-        if record.key.as_ref().len() != PROVIDER_KEY_BYTES {
-            return;
-        }
-        record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
-        record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
-        // A full store takes no more: others of the nearest nodes will.
-        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
     }
 
     fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
@@ -480,27 +423,6 @@ impl EventLoop {
         acceptance: gossipsub::MessageAcceptance,
     ) {
         self.swarm.behaviour_mut().gossip.report_message_validation_result(message_id, source, acceptance);
-    }
-
-    pub(super) fn provide(&mut self, key: kad::RecordKey) {
-        if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key) {
-            tracing::warn!(%error, "cannot provide a table in the DHT");
-        }
-    }
-
-    pub(super) fn stop_providing(&mut self, key: kad::RecordKey) {
-        self.unpublished.remove(&key);
-        self.swarm.behaviour_mut().kad.stop_providing(&key);
-    }
-
-    pub(super) fn find_providers(&mut self, key: kad::RecordKey, answer: oneshot::Sender<Vec<PeerId>>) {
-        let id = self.swarm.behaviour_mut().kad.get_providers(key);
-        self.finding.insert(id, (HashSet::new(), answer));
-    }
-
-    pub(super) fn refresh_dht(&mut self) {
-        // It fails as long as no peer is known, and then there is nothing to refresh.
-        let _ = self.swarm.behaviour_mut().kad.bootstrap();
     }
 
     pub(super) fn serving_peers(&self) -> Vec<PeerId> {

@@ -15,8 +15,8 @@ use p2pdb_protocol::{
         get::Get,
         index::{Index, IndexRequest},
     },
-    refusal::Outcome,
     reconcile::{Event, Output, Report, Request, RequestId, Response, Served, Session, Setup},
+    refusal::Outcome,
 };
 use rand_core::UnwrapErr;
 use tokio::time::Instant;
