@@ -3,6 +3,8 @@
 //! `cargo run --example board -- CARD "Hello"`, the card being made by `p2pdb table new board --shared-key` and
 //! `p2pdb table share board CARD --with all`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what it is for")]
+
 use std::{env, error::Error, num::NonZeroUsize, sync::atomic::AtomicBool};
 
 use p2pdb::{

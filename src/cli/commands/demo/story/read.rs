@@ -108,17 +108,13 @@ pub(super) async fn recover(
     let [b, c] = others;
     let began = monotonic();
     let a = a.start_empty(b.address()).await?;
-    let status = until("node A does not get the entry back", async || {
+    // Both others may bring it at the same time, and count only when they are done: fetched is at least 1.
+    until("node A does not get the entry back by reconciliation", async || {
         let status = a.status().await?;
-        Ok((status.entries == 1).then_some(status))
+        Ok((status.entries == 1 && status.sync.fetched > 0).then_some(()))
     })
     .await?;
     let elapsed = began.elapsed();
-    ensure!(
-        status.sync.fetched == 1,
-        "node A got {} entries by reconciliation, expected 1",
-        status.sync.fetched
-    );
     let table = Some(people.table.public_key().table_id());
     let mut indexes = Vec::new();
     for node in [&a, b, c] {
