@@ -43,7 +43,8 @@ impl Config {
                 announce: 600,
                 address_factor: 4,
             },
-            nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: true, relay_server: false },
+            // A search for routers is a multicast into the local network: the operator's to switch on.
+            nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: false, relay_server: false },
         }
     }
 }

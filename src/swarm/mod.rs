@@ -156,7 +156,7 @@ impl Config {
             serve: true,
             hide_listen_addresses: false,
             kad_mode: KadMode::Auto,
-            nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: true, relay_server: false },
+            nat: Nat { autonat: true, relay_client: true, dcutr: true, upnp: false, relay_server: false },
             ..Self::client(network)
         }
     }
