@@ -125,10 +125,18 @@ impl Store {
         self.core.settings.store_id
     }
 
-    /// The time from which on entries are kept, in unix seconds: the start of an epoch, or 0 without a horizon.
+    /// The time from which on entries are kept, in unix seconds: the start of the epoch that the horizon lies in,
+    /// or 0 without a horizon (SPEC 6.4).
     #[must_use]
     pub fn horizon_start(&self) -> u64 {
         self.core.settings.horizon_start(self.core.clock.now())
+    }
+
+    /// The time from which on entries are listed and compared, in unix seconds: the start of the first epoch within
+    /// the horizon as a whole, or 0 without a horizon (SPEC 8.6).
+    #[must_use]
+    pub fn scope_start(&self) -> u64 {
+        self.core.settings.scope_start(self.core.clock.now())
     }
 
     /// Stores entries; answers for each, in order, once they are durable.
@@ -326,7 +334,7 @@ impl Store {
     /// The start of the scope that answers for `since`.
     fn scope(&self, since: u64) -> u64 {
         let core = &self.core;
-        core.settings.network.epoch_start_at_or_after(since).max(self.horizon_start())
+        core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {

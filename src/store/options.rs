@@ -20,7 +20,8 @@ pub struct StoreOptions {
     pub table_max_disk: Option<u64>,
     /// Disk space of the entries of these tables, in bytes, instead of `table_max_disk`.
     pub table_limits: BTreeMap<TableId, u64>,
-    /// For how long entries are kept after they were created, in seconds; nothing: for ever.
+    /// For how long entries are kept after they were created, in seconds; nothing: for ever. At least
+    /// an epoch of the network; what is older is dropped in whole epochs, so that it lasts up to one longer.
     pub horizon: Option<u64>,
     /// Ids that are kept as dropped, at most; a sweep forgets those first that matter the least.
     pub max_dropped: u64,
@@ -61,6 +62,9 @@ impl Settings {
         if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
             return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
         }
+        if let Some(got) = horizon.filter(|horizon| *horizon < network.epoch_seconds) {
+            return Err(StoreError::HorizonTooShort { least: network.epoch_seconds, got });
+        }
         let budget = max_disk.map(charge::budget);
         Ok(Self {
             network,
@@ -81,8 +85,16 @@ impl Settings {
         self.table_limits.get(table).copied().or(self.table_max_disk)
     }
 
-    /// The time from which on entries are kept: the start of an epoch.
+    /// The time from which on entries are kept: the start of the epoch that the horizon lies in, since what is
+    /// older goes in whole epochs (SPEC 6.4).
     pub(super) fn horizon_start(&self, now: u64) -> u64 {
+        let epoch = |horizon| self.network.epoch(now.saturating_sub(horizon));
+        self.horizon.map_or(0, |horizon| epoch(horizon).saturating_mul(self.network.epoch_seconds))
+    }
+
+    /// The time from which on this node lists what it has: the first epoch that lies within the horizon as a
+    /// whole, since the one before is about to be dropped (SPEC 8.6).
+    pub(super) fn scope_start(&self, now: u64) -> u64 {
         self.horizon.map_or(0, |horizon| self.network.epoch_start_at_or_after(now.saturating_sub(horizon)))
     }
 

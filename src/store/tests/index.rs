@@ -89,6 +89,8 @@ proptest! {
 async fn the_scope_begins_with_the_horizon_or_later() {
     let fixture = Fixture::new(StoreOptions { horizon: Some(10 * DAY), ..StoreOptions::default() });
     let horizon = (START - 10 * DAY).div_ceil(DAY) * DAY;
+    assert_eq!(fixture.store.scope_start(), horizon);
+    // Kept, but its epoch is not within the horizon as a whole.
     let old = Draft { created: horizon - 1, seed: 1, ..Draft::default() };
     let kept = Draft { created: horizon, seed: 2, ..Draft::default() };
     fixture.store.commit(vec![old.new_entry(), kept.new_entry()]).await.unwrap();
@@ -98,6 +100,7 @@ async fn the_scope_begins_with_the_horizon_or_later() {
         fixture.store.index(table(2), 0).await.unwrap(),
         Index { since: horizon, buckets: Vec::new() }
     );
+    assert_eq!(arrivals(&fixture.store).await, [1, 2]);
     let later = fixture.store.index(table(0), horizon + 1).await.unwrap();
     assert_eq!(later, Index { since: horizon + DAY, buckets: Vec::new() });
 }

@@ -38,22 +38,39 @@ async fn the_horizon_drops_whole_epochs_in_as_many_steps_as_it_takes() {
     let horizon = 10 * DAY;
     let fixture = Fixture::new(StoreOptions { horizon: Some(horizon), ..StoreOptions::default() });
     let start = fixture.store.horizon_start();
-    assert_eq!(start, (START - horizon).div_ceil(DAY) * DAY);
+    assert_eq!(start, (START - horizon) / DAY * DAY);
     let count = STEP as u64 + 500;
     let old = (0..count).map(|seed| Draft { seed, created: start + DAY - 1, length: 16, ..Draft::default() });
     let old: Vec<_> = old.collect();
     let kept = [Draft { seed: 1, created: start + DAY, ..Draft::default() }];
     stored(&fixture.store, &old).await;
     stored(&fixture.store, &kept).await;
-    fixture.clock.set(start + horizon);
-    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
-    // One second later the next epoch is the first whole one within the horizon.
-    fixture.clock.set(start + horizon + 1);
+    fixture.clock.set(start + DAY + horizon - 1);
+    assert_eq!(fixture.store.horizon_start(), start);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default(), "nothing within the horizon goes");
+    // One second later the whole epoch is older than the horizon.
+    fixture.clock.set(start + DAY + horizon);
     assert_eq!(fixture.store.horizon_start(), start + DAY);
     assert_eq!(fixture.store.sweep().await.unwrap(), Swept { beyond_horizon: count, ..Swept::default() });
     assert_eq!(arrivals(&fixture.store).await, [count + 1]);
     assert_eq!(presence(&fixture.store, &old[..1]).await, [Presence::Unknown]);
     verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn the_shortest_horizon_is_an_epoch_and_keeps_what_is_within_it() {
+    let fixture = Fixture::new(StoreOptions { horizon: Some(DAY), ..StoreOptions::default() });
+    for now in [START / DAY * DAY, START / DAY * DAY + DAY - 1] {
+        fixture.clock.set(now);
+        let within = [Draft { created: now - DAY, seed: now, ..Draft::default() }];
+        assert!(fixture.store.horizon_start() <= now - DAY);
+        stored(&fixture.store, &within).await;
+        assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+        assert_eq!(presence(&fixture.store, &within).await, [Presence::Stored]);
+    }
+    let options = StoreOptions { horizon: Some(DAY - 1), ..StoreOptions::default() };
+    let error = open(&fixture.path(), options, &fixture.clock).unwrap_err();
+    assert!(matches!(error, StoreError::HorizonTooShort { least: DAY, got } if got == DAY - 1), "{error}");
 }
 
 #[tokio::test]
