@@ -1,7 +1,8 @@
 //! get: the entries that match a filter, in the order in which they arrived (SPEC 8.5).
 //!
 //! A query walks the arrival numbers of one index and looks at each entry with all conditions. It ends early,
-//! with a cursor behind what it looked at, when it reaches its [`Bounds`]: no filter makes a node search its whole store for one request.
+//! with a cursor behind what it looked at, when it reaches its [`Bounds`]: no
+//! filter makes a node search its whole store for one request.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +16,7 @@ use p2pdb_protocol::{
     id::TableId,
     limits::MAX_GET_TABLES,
 };
-use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError};
 
 use super::{
     Settings,
@@ -31,8 +32,8 @@ pub(super) struct Bounds {
     pub(super) rows: usize,
     /// Bytes of entries that it looks at.
     pub(super) bytes: usize,
-    /// Ids that it looks up before it rather walks another index: an id without its table has to be looked up
-    /// in every table.
+    /// Ids that it looks up: an id without its table has to be looked up in every table. Of more ids, the
+    /// smallest are looked up and the others not found; who asks for many names their table.
     pub(super) lookups: usize,
     /// Ids of a bucket that it sorts by arrival before it rather walks another index.
     pub(super) sorted: u64,
@@ -239,30 +240,26 @@ impl Query<'_> {
         Ok(Box::new(all.map(|row| Ok(row?.0.value()))))
     }
 
-    /// The tables to look into, unless they are more than `most`.
-    fn at_most_tables(&self, most: usize) -> Result<Option<Vec<u32>>, Error> {
-        if let Some(tables) = &self.tables {
-            return Ok((tables.len() <= most).then(|| tables.keys().copied().collect()));
+    /// The tables to look into.
+    fn tables_to_search(&self) -> Result<Vec<u32>, Error> {
+        match &self.tables {
+            Some(tables) => Ok(tables.keys().copied().collect()),
+            None => self.txn.open_table(schema::TABLES)?.iter()?.map(|row| Ok(row?.0.value())).collect(),
         }
-        let tables = self.txn.open_table(schema::TABLES)?;
-        if tables.len()? > most as u64 {
-            return Ok(None);
-        }
-        tables.iter()?.map(|row| Ok(row?.0.value())).collect::<Result<_, _>>().map(Some)
     }
 
+    /// Where the ids asked for are. There is no other way to find them that is bounded, hence none is tried.
     fn by_ids(&self) -> Result<Option<Vec<u64>>, Error> {
         let ids: BTreeSet<_> = self.filter.ids.iter().collect();
         if ids.is_empty() {
             return Ok(None);
         }
-        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups / ids.len())? else {
-            return Ok(None);
-        };
+        let tables = self.tables_to_search()?;
+        let most = (self.settings.bounds.lookups / tables.len().max(1)).max(1);
         let index = self.txn.open_table(schema::BY_ID)?;
         let mut arrivals = Vec::new();
         for table_no in tables {
-            for id in &ids {
+            for id in ids.iter().take(most) {
                 let place = index.get((table_no, id.as_bytes()))?.map(|row| Place::from_row(row.value()));
                 if let Some(Place::Stored { arrival, .. }) = place.transpose()? {
                     arrivals.push(arrival);
@@ -274,7 +271,10 @@ impl Query<'_> {
 
     fn by_bucket(&self) -> Result<Option<Vec<u64>>, Error> {
         let Some(bucket) = self.filter.bucket else { return Ok(None) };
-        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups)? else { return Ok(None) };
+        let tables = self.tables_to_search()?;
+        if tables.len() > self.settings.bounds.lookups {
+            return Ok(None);
+        }
         let buckets = self.txn.open_table(schema::BUCKETS)?;
         let mut filled = Vec::new();
         let mut total = 0;
