@@ -306,7 +306,8 @@ impl Checks {
         if !all_stored {
             // Tables are free to make: how many there may be is a quota of the node.
             let tables = self.store.tables().await.inspect_err(store_failed);
-            keys.room_for_tables = tables.is_ok_and(|tables| tables.len() < self.max_tables);
+            keys.room_for_tables =
+                tables.is_ok_and(|tables| tables.iter().filter(|t| t.entries > 0).count() < self.max_tables);
         }
         keys
     }

@@ -50,6 +50,8 @@ pub(super) struct Batch<'t> {
     totals: BTreeMap<u32, TableTotals>,
     /// By how much the count of each touched bucket changes.
     buckets: BTreeMap<(u32, u16), i64>,
+    /// Tables of which an id was forgotten, that may have been the last one.
+    thinned: BTreeSet<u32>,
     txn: &'t WriteTransaction,
     tables: Table<'t, u32, &'static [u8]>,
     entries: Table<'t, u64, &'static [u8]>,
@@ -83,6 +85,7 @@ impl<'t> Batch<'t> {
             state: State::read(&txn.open_table(schema::STATE)?)?,
             totals: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            thinned: BTreeSet::new(),
             txn,
             tables: txn.open_table(schema::TABLES)?,
             entries: txn.open_table(schema::ENTRIES)?,
@@ -180,8 +183,11 @@ impl<'t> Batch<'t> {
             let entry = trusted(encoded, self.settings)?;
             let (header, length) = (entry.header(), encoded.len());
             let facts = Facts { table_no, arrival, id: entry.id(), effort, length, header };
-            let forget_at = self.settings.forget_at(header);
-            keys.add(&facts, self.settings, reason.map(|reason| Place::Dropped { reason, forget_at }));
+            let dropped = |reason| {
+                let forget_at = self.settings.forget_at(header, reason, self.now);
+                Place::Dropped { reason, forget_at }
+            };
+            keys.add(&facts, self.settings, reason.map(dropped));
             let charge = facts.charge();
             let totals = totals_of(&mut self.totals, self.txn, table_no)?;
             totals.entries = totals.entries.saturating_sub(1);
@@ -197,6 +203,7 @@ impl<'t> Batch<'t> {
                 self.remember(*table_no, id, reason, forget_at)?;
             } else {
                 self.by_id.remove((*table_no, id.as_bytes()))?;
+                self.thinned.insert(*table_no);
             }
         }
         remove_all(&mut self.by_table, &keys.by_table)?;
@@ -241,6 +248,7 @@ impl<'t> Batch<'t> {
             drop(key);
             self.dropped.remove((forget_at, table_no, &id))?;
             self.by_id.remove((table_no, &id))?;
+            self.thinned.insert(table_no);
             self.state.dropped = self.state.dropped.saturating_sub(1);
             self.state.charge = self.state.charge.saturating_sub(charge::DROPPED);
             self.changed = true;
@@ -255,6 +263,7 @@ impl<'t> Batch<'t> {
             return Ok(false);
         }
         self.state.change += 1;
+        self.remove_empty_tables()?;
         let mut rows = self.txn.open_table(schema::BUCKETS)?;
         for (key, difference) in self.buckets {
             let bucket = rows.get(key)?.map(|row| Bucket::from_row(row.value())).unwrap_or_default();
@@ -274,6 +283,25 @@ impl<'t> Batch<'t> {
         }
         self.txn.open_table(schema::STATE)?.insert((), self.state.to_row())?;
         Ok(true)
+    }
+
+    /// Gives the place of tables that nothing is known of any longer to others.
+    fn remove_empty_tables(&mut self) -> Result<(), Error> {
+        let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
+        let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
+        for table_no in std::mem::take(&mut self.thinned) {
+            let ids = (table_no, &[0; 32])..=(table_no, &[0xff; 32]);
+            if self.by_id.range(ids)?.next().is_some() {
+                continue;
+            }
+            if let Some(row) = self.tables.remove(table_no)? {
+                let (table, _) = schema::parse_table(row.value())?;
+                numbers.remove(table.as_bytes())?;
+            }
+            totals.remove(table_no)?;
+            self.totals.remove(&table_no);
+        }
+        Ok(())
     }
 
     pub(super) const fn settings(&self) -> &'t Settings {
@@ -320,7 +348,9 @@ impl<'t> Batch<'t> {
         if let Some(number) = numbers.get(table.as_bytes())? {
             return Ok(number.value());
         }
-        let number = self.tables.last()?.map_or(1, |(last, _)| last.value() + 1);
+        let number = u32::try_from(self.state.next_table)
+            .map_err(|_| damaged(format!("table numbers end at {}", self.state.next_table)))?;
+        self.state.next_table += 1;
         numbers.insert(table.as_bytes(), number)?;
         self.tables.insert(number, [table.as_bytes().as_slice(), key.der()].concat().as_slice())?;
         self.changed = true;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use p2pdb_protocol::{entry::Header, id::TableId, network::Network};
 
-use super::{StoreError, charge, query::Bounds};
+use super::{DropReason, StoreError, charge, query::Bounds};
 
 /// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
 const REMEMBER_EXPIRED: u64 = 7 * 86_400;
+/// For how long an id stays known after the entry was evicted, in seconds: else whoever floods a store for a
+/// moment would keep the honest entries out for ever.
+const REMEMBER_EVICTED: u64 = 7 * 86_400;
 
 /// How much a store may keep and use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,10 @@ impl Settings {
         if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
             return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
         }
+        let least = charge::LEAST_TABLE_LIMIT;
+        if let Some(got) = table_limits.values().copied().chain(table_max_disk).find(|limit| *limit < least) {
+            return Err(StoreError::LimitTooSmall { least, got });
+        }
         if let Some(got) = horizon.filter(|horizon| *horizon < network.epoch_seconds) {
             return Err(StoreError::HorizonTooShort { least: network.epoch_seconds, got });
         }
@@ -98,13 +105,15 @@ impl Settings {
         self.horizon.map_or(0, |horizon| self.network.epoch_start_at_or_after(now.saturating_sub(horizon)))
     }
 
-    /// When the gate's clock refuses the entry anyway, so that its id need not be known any longer.
-    pub(super) fn forget_at(&self, header: &Header) -> u64 {
+    /// Until when the id of an entry dropped `now` stays known: no longer than until the gate's clock refuses it
+    /// anyway, and no longer than a week if it had to give way, since what there is more of by then may be less.
+    pub(super) fn forget_at(&self, header: &Header, reason: DropReason, now: u64) -> u64 {
         let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
         let beyond = self.horizon.map(|horizon| {
             let next_epoch = self.network.epoch(header.created).saturating_add(1);
             next_epoch.saturating_mul(self.network.epoch_seconds).saturating_add(horizon)
         });
-        expired.into_iter().chain(beyond).min().unwrap_or(u64::MAX)
+        let again = (reason == DropReason::Evicted).then(|| now.saturating_add(REMEMBER_EVICTED));
+        expired.into_iter().chain(beyond).chain(again).min().unwrap_or(u64::MAX)
     }
 }

@@ -23,13 +23,18 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 /// of this store in cursors (8 bytes).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// Key: nothing # Value: [`State`], 5 u64.
-pub(super) const STATE: TableDefinition<(), [u64; 5]> = TableDefinition::new("state");
+/// Key: nothing # Value: [`State`], 6 u64.
+pub(super) const STATE: TableDefinition<(), StateRow> = TableDefinition::new("state");
+
+/// The fields of [`State`] in their order.
+pub(super) type StateRow = [u64; 6];
 
 /// Key: table number # Value: `TableId` (32 bytes) || SPKI DER of the table's key.
 pub(super) const TABLES: TableDefinition<u32, &[u8]> = TableDefinition::new("tables");
 
-/// Key: `TableId` # Value: table number, counted from 1.
+/// Key: `TableId` # Value: table number, counted from 1 and never given twice.
+///
+/// A table of which no id is known any longer has no rows here, in [`TABLES`] and in [`TABLE_TOTALS`].
 pub(super) const TABLE_NUMBERS: TableDefinition<&[u8; 32], u32> = TableDefinition::new("table_numbers");
 
 /// Key: table number # Value: [`TableTotals`], 4 u64.
@@ -85,19 +90,22 @@ pub(super) struct State {
     pub(super) charge: u64,
     /// Number of ids kept as dropped.
     pub(super) dropped: u64,
+    /// The number of the next table that comes; a u32.
+    pub(super) next_table: u64,
 }
 
 impl State {
-    pub(super) const NEW: Self = Self { next_arrival: 1, last_received: 0, change: 0, charge: 0, dropped: 0 };
+    pub(super) const NEW: Self =
+        Self { next_arrival: 1, last_received: 0, change: 0, charge: 0, dropped: 0, next_table: 1 };
 
-    pub(super) const fn to_row(self) -> [u64; 5] {
-        [self.next_arrival, self.last_received, self.change, self.charge, self.dropped]
+    pub(super) const fn to_row(self) -> StateRow {
+        [self.next_arrival, self.last_received, self.change, self.charge, self.dropped, self.next_table]
     }
 
-    pub(super) fn read(table: &impl ReadableTable<(), [u64; 5]>) -> Result<Self, Error> {
+    pub(super) fn read(table: &impl ReadableTable<(), StateRow>) -> Result<Self, Error> {
         let row = table.get(())?.ok_or_else(|| damaged("the row of counters is missing"))?;
-        let [next_arrival, last_received, change, charge, dropped] = row.value();
-        Ok(Self { next_arrival, last_received, change, charge, dropped })
+        let [next_arrival, last_received, change, charge, dropped, next_table] = row.value();
+        Ok(Self { next_arrival, last_received, change, charge, dropped, next_table })
     }
 
     /// The arrival number of the newest entry ever stored; 0 if there was none.

@@ -75,13 +75,13 @@ async fn the_shortest_horizon_is_an_epoch_and_keeps_what_is_within_it() {
 
 #[tokio::test]
 async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte() {
-    let limit = MIB / 4;
+    let limit = charge::LEAST_TABLE_LIMIT;
     let limits = [(table(0), limit)].into();
     let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
     let other: Vec<_> = (0..300).map(|seed| Draft { seed, table: 1, ..Draft::default() }).collect();
     stored(&fixture.store, &other).await;
     let drafts: Vec<_> = (0..300)
-        .map(|seed| Draft { seed, length: 100 + (seed as usize * 37) % 900, ..Draft::default() })
+        .map(|seed| Draft { seed, length: 5000 + (seed as usize * 370) % 9000, ..Draft::default() })
         .collect();
     let mut outcomes = Vec::new();
     for part in drafts.chunks(50) {
@@ -156,4 +156,61 @@ async fn too_many_dropped_ids_are_forgotten_those_first_that_cost_nobody_anythin
     let refused = (0..20).map(|seed| EntryId::from_bytes([seed; 32])).collect();
     assert_eq!(fixture.store.known(table(0), refused).await.unwrap(), [Presence::Unknown; 20]);
     assert_eq!(verified(&fixture.store).await.dropped, 10);
+}
+
+#[tokio::test]
+async fn the_evicted_stay_known_for_a_week_and_can_come_back() {
+    let limits = [(table(0), charge::LEAST_TABLE_LIMIT)].into();
+    let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
+    let drafts: Vec<_> =
+        (0..20).map(|seed| Draft { seed, length: 200_000 + seed as usize, ..Draft::default() }).collect();
+    let mut evicted = None;
+    for draft in &drafts {
+        fixture.store.commit(vec![draft.new_entry()]).await.unwrap();
+        evicted = presence(&fixture.store, &drafts).await.iter().position(|p| *p == Presence::Dropped);
+        if evicted.is_some() {
+            break;
+        }
+    }
+    let evicted = [drafts[evicted.unwrap()].clone()];
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Dropped]);
+    fixture.clock.set(START + 7 * DAY - 1);
+    fixture.store.sweep().await.unwrap();
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Dropped]);
+    fixture.clock.set(START + 7 * DAY);
+    assert!(fixture.store.sweep().await.unwrap().forgotten > 0);
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Unknown]);
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_not_given_again() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let expiring = |table, seed| Draft { table, seed, expires: Some(START + 10), ..Draft::default() };
+    stored(
+        &fixture.store,
+        &[expiring(0, 1), expiring(1, 2), Draft { table: 2, seed: 3, ..Draft::default() }],
+    )
+    .await;
+    let known = async |store: &Store| {
+        let tables = store.tables().await.unwrap();
+        tables.into_iter().map(|summary| (summary.table, summary.entries)).collect::<Vec<_>>()
+    };
+    fixture.clock.set(START + 10);
+    fixture.store.sweep().await.unwrap();
+    assert_eq!(known(&fixture.store).await, [(table(0), 0), (table(1), 0), (table(2), 1)]);
+    verified(&fixture.store).await;
+    fixture.clock.set(START + 10 + 7 * DAY);
+    assert_eq!(fixture.store.sweep().await.unwrap().forgotten, 2);
+    assert_eq!(known(&fixture.store).await, [(table(2), 1)]);
+    assert_eq!(fixture.store.table_key(table(1)).await.unwrap(), None);
+    verified(&fixture.store).await;
+    // The last one goes too; numbers go on all the same.
+    let id = Draft { table: 2, seed: 3, ..Draft::default() }.entry().id();
+    fixture.store.drop_for_good(table(2), id, DropReason::Retracted).await.unwrap();
+    fixture.reopen().await;
+    stored(&fixture.store, &[Draft { table: 1, seed: 4, ..Draft::default() }]).await;
+    let number = fixture.store.core.file.read(|txn| super::super::index::number_of(txn, &table(1)));
+    assert_eq!(number.unwrap(), Some(4));
+    verified(&fixture.store).await;
 }
