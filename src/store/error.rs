@@ -88,6 +88,9 @@ pub enum StoreError {
         /// The horizon in the options, in seconds.
         got: u64,
     },
+    /// An answer would take long, and enough others wait for such answers.
+    #[error("the store is busy with long answers: ask again in a while")]
+    Busy,
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,

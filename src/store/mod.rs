@@ -52,6 +52,8 @@ use crate::clock::Clock;
 
 /// Snapshots that are read at the same time, at most.
 const READERS: usize = 8;
+/// Long answers that may wait for the one that is being made; who comes then is told that the store is busy.
+const WAITING: usize = 8;
 
 /// A handle to the store; clones share it. See the module for how it works.
 ///
@@ -68,6 +70,10 @@ struct Core {
     clock: Clock,
     scopes: Scopes,
     readers: Arc<Semaphore>,
+    /// Answers that take long are made one at a time, and so are verifications: neither may keep all readers busy.
+    long: Arc<Semaphore>,
+    waiting: Semaphore,
+    verifying: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Store {
@@ -108,8 +114,16 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
         settings.store_id = store_id;
-        let (scopes, readers) = (Scopes::default(), Arc::new(Semaphore::new(READERS)));
-        let core = Arc::new(Core { file, settings, clock, scopes, readers });
+        let core = Arc::new(Core {
+            file,
+            settings,
+            clock,
+            scopes: Scopes::default(),
+            readers: Arc::new(Semaphore::new(READERS)),
+            long: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING),
+            verifying: Arc::new(Semaphore::new(1)),
+        });
         let (requests, queue) = mpsc::channel(writer::QUEUE);
         let writing = Arc::clone(&core);
         thread::Builder::new()
@@ -262,11 +276,14 @@ impl Store {
     /// Count and digest of the table's buckets, of entries created at `since` or later (SPEC 8.6).
     ///
     /// # Errors
-    /// If the file could not be read.
+    /// If the file could not be read, or [`StoreError::Busy`] if the answer would take long and others wait for such
+    /// answers already.
     pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
         let since = self.scope(since);
         let (buckets, fresh): (Vec<BucketSummary>, _) = self
-            .read(move |txn, core| index::buckets(txn, &core.settings.network, &core.scopes, &table, since))
+            .in_turn(move |txn, core, most| {
+                index::buckets(txn, &core.settings.network, &core.scopes, &table, since, most)
+            })
             .await?;
         if !fresh.is_empty() {
             // If the writer is busy, the next one who asks computes them again.
@@ -278,7 +295,7 @@ impl Store {
     /// The ids of a bucket after `after`, of entries created at `since` or later, at most `limit` (SPEC 8.6).
     ///
     /// # Errors
-    /// If the file could not be read.
+    /// As those of [`Store::index`].
     pub async fn bucket_ids(
         &self,
         table: TableId,
@@ -288,11 +305,12 @@ impl Store {
         limit: usize,
     ) -> Result<IdPage, StoreError> {
         let since = self.scope(since);
-        self.read(move |txn, core| {
-            let (ids, more) = index::ids(txn, &core.settings.network, &table, since, bucket, after, limit)?;
-            Ok(IdPage { since, ids, more })
-        })
-        .await
+        let (ids, more) = self
+            .in_turn(move |txn, core, most| {
+                index::ids(txn, &core.settings.network, &table, since, bucket, after, limit, most)
+            })
+            .await?;
+        Ok(IdPage { since, ids, more })
     }
 
     /// Proves that the indexes are the data; `progress` hears how far it is.
@@ -303,7 +321,8 @@ impl Store {
         &self,
         progress: impl Fn(VerifyProgress) + Send + 'static,
     ) -> Result<Report, StoreError> {
-        self.blocking(move |core| verify::run(&core.file, &core.settings, &progress)).await
+        let turns = Arc::clone(&self.core.verifying);
+        self.blocking(turns, move |core| verify::run(&core.file, &core.settings, &progress)).await
     }
 
     /// The store in numbers.
@@ -327,7 +346,7 @@ impl Store {
             Ok(stats)
         });
         let mut stats = stats.await?;
-        (stats.file_bytes, stats.disk_bytes) = self.blocking(|core| core.file.size()).await?;
+        (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), |core| core.file.size()).await?;
         Ok(stats)
     }
 
@@ -348,16 +367,37 @@ impl Store {
         &self,
         read: impl Fn(&ReadTransaction, &Core) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.blocking(move |core| core.file.read(|txn| read(txn, core))).await
+        self.blocking(self.readers(), move |core| core.file.read(|txn| read(txn, core))).await
     }
 
+    /// Reads with the number of ids that may be looked at: a few like anything else, any number when it has its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        read: impl Fn(&ReadTransaction, &Core, u64) -> Result<Option<T>, redb::Error> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let short = read.clone();
+        if let Some(answer) =
+            self.read(move |txn, core| short(txn, core, core.settings.bounds.listed)).await?
+        {
+            return Ok(answer);
+        }
+        let _place = self.core.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
+        let long = move |core: &Core| core.file.read(|txn| read(txn, core, u64::MAX));
+        self.blocking(Arc::clone(&self.core.long), long).await?.ok_or(StoreError::Busy)
+    }
+
+    fn readers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.readers)
+    }
+
+    /// Works off the async threads, when `turns` permits.
     async fn blocking<T: Send + 'static>(
         &self,
+        turns: Arc<Semaphore>,
         work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let core = Arc::clone(&self.core);
-        let readers = Arc::clone(&self.core.readers);
-        let permit = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = turns.acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let task = tokio::task::spawn_blocking(move || {
             // Held until the work ends, also if nobody waits for it any more.
             let _permit = permit;

@@ -37,11 +37,13 @@ pub(super) struct Bounds {
     pub(super) lookups: usize,
     /// Ids of a bucket that it sorts by arrival before it rather walks another index.
     pub(super) sorted: u64,
+    /// Ids that an index looks at without waiting for its turn.
+    pub(super) listed: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { rows: 10_000, bytes: 32 << 20, lookups: 1 << 16, sorted: 1 << 14 }
+        Self { rows: 10_000, bytes: 32 << 20, lookups: 1 << 16, sorted: 1 << 14, listed: 100_000 }
     }
 }
 

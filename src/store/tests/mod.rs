@@ -142,6 +142,13 @@ fn open(path: &Path, options: StoreOptions, clock: &Clock) -> Result<Store, Stor
     Store::open(path, network(), options, clock.clone())
 }
 
+fn open_bounded(path: &Path, clock: &Clock, bounds: crate::store::query::Bounds) -> Store {
+    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    settings.bounds = bounds;
+    let opener = |path: &Path| redb::Builder::new().create(path);
+    Store::open_with(path, settings, clock.clone(), Arc::new(opener), crate::store::migrate::STEPS).unwrap()
+}
+
 async fn verified(store: &Store) -> Report {
     let report = store.verify(|_| {}).await.unwrap();
     assert!(report.is_clean() && report.sums_compared, "{report:?}");

@@ -4,7 +4,7 @@ use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
-use crate::store::{migrate::STEPS, query::Bounds};
+use crate::store::query::Bounds;
 
 struct Model {
     arrival: u64,
@@ -109,13 +109,6 @@ fn filter(ask: &Ask, models: &[Model], store: [u8; 8]) -> Filter {
     }
 }
 
-fn open_with(path: &Path, clock: &Clock, bounds: Bounds) -> Store {
-    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
-    settings.bounds = bounds;
-    let opener = |path: &Path| redb::Builder::new().create(path);
-    Store::open_with(path, settings, clock.clone(), Arc::new(opener), STEPS).unwrap()
-}
-
 async fn check(
     batches: Vec<(u64, Vec<Draft>)>,
     dropped: Vec<prop::sample::Index>,
@@ -124,7 +117,7 @@ async fn check(
 ) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Clock::manual(START);
-    let store = open_with(&directory.path().join("store"), &clock, bounds);
+    let store = open_bounded(&directory.path().join("store"), &clock, bounds);
     let mut models: Vec<Model> = Vec::new();
     let mut seed = 0;
     for (seconds, drafts) in batches {
@@ -208,7 +201,7 @@ proptest! {
         lookups in 39usize..60,
     ) {
         let bounds = if tight {
-            Bounds { rows, bytes: 8000, lookups, sorted }
+            Bounds { rows, bytes: 8000, lookups, sorted, ..Bounds::default() }
         } else {
             Bounds::default()
         };
@@ -251,7 +244,7 @@ async fn arrival_times_never_descend_when_the_clock_is_set_back() {
 async fn ids_are_looked_up_and_never_searched_for() {
     let directory = tempfile::tempdir().unwrap();
     let bounds = Bounds { rows: 4, lookups: 4, ..Bounds::default() };
-    let store = open_with(&directory.path().join("store"), &Clock::manual(START), bounds);
+    let store = open_bounded(&directory.path().join("store"), &Clock::manual(START), bounds);
     let mut new = series(0, 30);
     new.push(Draft { table: 1, seed: 30, ..Draft::default() }.new_entry());
     store.commit(new.clone()).await.unwrap();
