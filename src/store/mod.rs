@@ -114,6 +114,15 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
         settings.store_id = store_id;
+        let newest = file.read(|txn| Ok(State::read(&txn.open_table(schema::STATE)?)?.last_received))?;
+        if newest > clock.now().saturating_add(86_400) {
+            tracing::warn!(
+                newest,
+                now = clock.now(),
+                "the last entry arrived in the future: a clock is or was wrong, and asking for what arrived lately finds \
+                 the wrong entries until it has caught up"
+            );
+        }
         let core = Arc::new(Core {
             file,
             settings,

@@ -20,7 +20,6 @@ use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError};
 
 use super::{
     Settings,
-    batch::trusted,
     index::number_of,
     schema::{self, Bucket, EntryRow, Place, State, damaged, parse_table, recipient_prefix},
 };
@@ -148,23 +147,28 @@ impl Query<'_> {
         for arrival in self.candidates()? {
             let arrival = arrival?;
             let row = entries.get(arrival)?;
-            let row = row.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
-            let row = EntryRow::parse(row.value())?;
-            let length = row.encoded.len();
+            let row = row.as_ref().map_or(&[][..], |row| row.value());
+            let (length, table_no, matches) = match self.looked_at(row) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    tracing::error!(arrival, %error, "an entry is passed over; the store is damaged");
+                    (row.len(), 0, false)
+                }
+            };
             rows += 1;
             looked_at += length;
-            let matching = self.matching(&row)?;
             let is_full = !page.entries.is_empty() && found_bytes + length > most_bytes;
             // A response has room for so many keys.
-            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&row.table_no);
-            if matching.is_some() && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
+            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&table_no);
+            if matches && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
                 page.next = self.cursor(arrival - 1);
                 page.more = true;
                 break;
             }
-            if let Some(encoded) = matching {
-                page.entries.push((arrival, encoded));
-                found_tables.insert(row.table_no);
+            if matches {
+                let encoded = row.get(EntryRow::PREFIX..).unwrap_or_default();
+                page.entries.push((arrival, Bytes::copy_from_slice(encoded)));
+                found_tables.insert(table_no);
                 found_bytes += length;
             }
             if rows >= bounds.rows || looked_at >= bounds.bytes {
@@ -185,27 +189,30 @@ impl Query<'_> {
         Cursor { store: self.settings.store_id, arrival }
     }
 
-    /// The encoded entry, if it fulfils all conditions; the cheap ones come first.
-    fn matching(&self, row: &EntryRow<'_>) -> Result<Option<Bytes>, Error> {
+    /// Length and table number of an entry, and whether it fulfils all conditions.
+    fn looked_at(&self, row: &[u8]) -> Result<(usize, u32, bool), Error> {
+        let row = EntryRow::parse(row)?;
+        Ok((row.encoded.len(), row.table_no, self.matches(&row)?))
+    }
+
+    /// Whether an entry fulfils all conditions; the cheap ones come first.
+    fn matches(&self, row: &EntryRow<'_>) -> Result<bool, Error> {
         let filter = self.filter;
         if self.tables.as_ref().is_some_and(|tables| !tables.contains_key(&row.table_no))
             || row.received < self.received_from
             || filter.created_from.is_some_and(|from| row.created < from)
             || filter.created_until.is_some_and(|until| row.created >= until)
+            || filter
+                .bucket
+                .is_some_and(|bucket| bucket_of(&row.id, self.settings.network.bucket_bits) != bucket)
+            || !(filter.ids.is_empty() || filter.ids.contains(&row.id))
         {
-            return Ok(None);
+            return Ok(false);
         }
-        if filter.ids.is_empty() && filter.bucket.is_none() && filter.recipients.is_empty() {
-            return Ok(Some(Bytes::copy_from_slice(row.encoded)));
+        if filter.recipients.is_empty() {
+            return Ok(true);
         }
-        let entry = trusted(row.encoded, self.settings)?;
-        let bucket = bucket_of(&entry.id(), self.settings.network.bucket_bits);
-        let recipients = &entry.header().recipients;
-        let matches = (filter.ids.is_empty() || filter.ids.contains(&entry.id()))
-            && filter.bucket.is_none_or(|wanted| wanted == bucket)
-            && (filter.recipients.is_empty()
-                || recipients.iter().any(|key| filter.recipients.contains(&key.recipient)));
-        Ok(matches.then(|| entry.encoded().clone()))
+        Ok(row.header()?.recipients.iter().any(|key| filter.recipients.contains(&key.recipient)))
     }
 
     /// The arrival numbers to look at, ascending, by the index that probably leads to the fewest.

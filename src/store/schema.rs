@@ -4,8 +4,11 @@
 //! concatenation of their elements; where this module lays out bytes itself, integers are big-endian. Every
 //! change here needs a new [`SCHEMA_VERSION`] and a step in [`super::migrate`].
 
+use std::fmt;
+
 use p2pdb_protocol::{
     bucket::bucket_of,
+    codec::strict::Reader,
     entry::Header,
     id::{EntryId, TableId},
     network::Network,
@@ -205,20 +208,23 @@ impl Bucket {
     }
 }
 
-/// A row of [`ENTRIES`]: `received` u64 || `effort` u64 || `created` u64 || table number u32 || encoded entry.
+/// A row of [`ENTRIES`]: `received` u64 || `effort` u64 || `created` u64 || table number u32 || `EntryId` ||
+/// encoded entry.
 ///
-/// The first 28 bytes let a query pass over an entry without decoding it.
+/// The first 60 bytes let a query pass over an entry without decoding it, and an entry be dropped without
+/// computing its id.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryRow<'a> {
     pub(super) received: u64,
     pub(super) effort: u64,
     pub(super) created: u64,
     pub(super) table_no: u32,
+    pub(super) id: EntryId,
     pub(super) encoded: &'a [u8],
 }
 
 impl<'a> EntryRow<'a> {
-    pub(super) const PREFIX: usize = 28;
+    pub(super) const PREFIX: usize = 60;
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut row = Vec::with_capacity(Self::PREFIX + self.encoded.len());
@@ -226,6 +232,7 @@ impl<'a> EntryRow<'a> {
         row.extend_from_slice(&self.effort.to_be_bytes());
         row.extend_from_slice(&self.created.to_be_bytes());
         row.extend_from_slice(&self.table_no.to_be_bytes());
+        row.extend_from_slice(self.id.as_bytes());
         row.extend_from_slice(self.encoded);
         row
     }
@@ -235,16 +242,32 @@ impl<'a> EntryRow<'a> {
             let (received, row) = row.split_first_chunk()?;
             let (effort, row) = row.split_first_chunk()?;
             let (created, row) = row.split_first_chunk()?;
-            let (table_no, encoded) = row.split_first_chunk()?;
+            let (table_no, row) = row.split_first_chunk()?;
+            let (id, encoded) = row.split_first_chunk()?;
             Some(EntryRow {
                 received: u64::from_be_bytes(*received),
                 effort: u64::from_be_bytes(*effort),
                 created: u64::from_be_bytes(*created),
                 table_no: u32::from_be_bytes(*table_no),
+                id: EntryId::from_bytes(*id),
                 encoded,
             })
         }
         split(row).ok_or_else(|| damaged(format!("an entry's row has only {} bytes", row.len())))
+    }
+
+    /// The header alone; that it belongs to the id was checked before the entry came in.
+    pub(super) fn header(&self) -> Result<Header, Error> {
+        let undecodable =
+            |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", self.id));
+        let mut reader = Reader::new(self.encoded);
+        let header = reader.tuple(4).and_then(|()| reader.bytes(self.encoded.len()));
+        Header::decode(header.map_err(|error| undecodable(&error))?).map_err(|refusal| undecodable(&refusal))
+    }
+
+    /// Effort per byte; see [`score`].
+    pub(super) fn score(&self) -> u64 {
+        score(self.effort, self.encoded.len())
     }
 }
 

@@ -214,3 +214,53 @@ async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_no
     assert_eq!(number.unwrap(), Some(4));
     verified(&fixture.store).await;
 }
+
+#[tokio::test]
+async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_read() {
+    type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
+    let spoils: [Spoil; 3] = [
+        |row| Some(row[..10].to_vec()),
+        |row| Some([&row[..schema::EntryRow::PREFIX], &[0xff; 400]].concat()),
+        |_| None,
+    ];
+    for spoil in spoils {
+        let limits = [(table(1), charge::LEAST_TABLE_LIMIT)].into();
+        let options =
+            StoreOptions { table_limits: limits, horizon: Some(30 * DAY), ..StoreOptions::default() };
+        let fixture = Fixture::new(options);
+        let expiring = |seed| Draft { seed, expires: Some(START + 10), ..Draft::default() };
+        let heavy = |seed| Draft { table: 1, seed, length: 200_000 + 10 * seed as usize, ..Draft::default() };
+        stored(&fixture.store, &[expiring(1), expiring(2), Draft { seed: 3, ..Draft::default() }]).await;
+        stored(&fixture.store, &(4..9).map(heavy).collect::<Vec<_>>()).await;
+        let damage = |txn: &redb::WriteTransaction| {
+            let mut entries = txn.open_table(schema::ENTRIES)?;
+            let victims = [1, 3, 4, 5, 6, 7, 8];
+            for arrival in victims {
+                let row = entries.remove(arrival)?.unwrap().value().to_vec();
+                if let Some(spoiled) = spoil(&row) {
+                    entries.insert(arrival, spoiled.as_slice())?;
+                }
+            }
+            Ok(((), true))
+        };
+        fixture.store.core.file.write(damage).unwrap();
+        let recipients = vec![recipient(1)];
+        let page = fixture.store.get(Filter { recipients, ..everything(&fixture.store) }, None, usize::MAX);
+        let found: Vec<_> = page.await.unwrap().entries.into_iter().map(|(arrival, _)| arrival).collect();
+        assert_eq!(found, [2], "what is sound is found");
+        // All entries of the full table are damaged; it takes new ones all the same.
+        for seed in 20..40 {
+            fixture.store.commit(vec![heavy(seed).new_entry()]).await.unwrap();
+        }
+        fixture.clock.set(START + 10);
+        assert_eq!(fixture.store.sweep().await.unwrap().expired, 2);
+        assert_eq!(presence(&fixture.store, &[expiring(2)]).await, [Presence::Dropped]);
+        fixture.clock.set(START + 32 * DAY);
+        let swept = fixture.store.sweep().await.unwrap();
+        assert!(swept.beyond_horizon > 0, "{swept:?}");
+        assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+        let fresh = Draft { created: START + 32 * DAY, seed: 50, ..Draft::default() };
+        stored(&fixture.store, &[fresh]).await;
+        assert_eq!(arrivals(&fixture.store).await.len(), 1);
+    }
+}
