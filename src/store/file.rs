@@ -126,14 +126,20 @@ impl StoreFile {
         })
     }
 
-    /// Runs `change` with the database to itself.
-    pub(super) fn exclusively<T>(
-        &self,
-        change: impl FnOnce(&mut Database) -> Result<T, Error>,
-    ) -> Result<T, StoreError> {
+    /// Makes the file as small as it can be; whether it became smaller.
+    ///
+    /// It is closed and opened anew after: compacting leaves a file that would have to be repaired after a kill,
+    /// closing one that need not be.
+    pub(super) fn compact(&self) -> Result<bool, StoreError> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.database.as_mut().ok_or(StoreError::Closed)?;
-        change(database).map_err(|error| self.fault(error))
+        let mut database = slot.database.take().ok_or(StoreError::Closed)?;
+        let generation = slot.generation;
+        let smaller = database.compact();
+        let closed = database.close();
+        drop(slot);
+        self.recover(generation)?;
+        closed.map_err(|error| self.fault(error.into()))?;
+        smaller.map_err(|error| self.fault(error.into()))
     }
 
     /// Closes the file; whatever is asked later fails.

@@ -5,6 +5,7 @@ mod charge;
 mod error;
 mod file;
 mod index;
+mod keys;
 mod migrate;
 mod options;
 mod query;
@@ -44,8 +45,7 @@ use self::{
     file::{Opener, StoreFile},
     index::Scopes,
     options::Settings,
-    schema::{Place, State},
-    summary::summaries,
+    schema::State,
     writer::{Answer, Request},
 };
 use crate::clock::Clock;
@@ -224,21 +224,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
-        self.read(move |txn, _| {
-            let Some(table_no) = index::number_of(txn, &table)? else {
-                return Ok(vec![Presence::Unknown; ids.len()]);
-            };
-            let places = txn.open_table(schema::BY_ID)?;
-            let presence = |id: &EntryId| match places.get((table_no, id.as_bytes()))? {
-                None => Ok(Presence::Unknown),
-                Some(row) => Ok(match Place::from_row(row.value())? {
-                    Place::Stored { .. } => Presence::Stored,
-                    Place::Dropped { .. } => Presence::Dropped,
-                }),
-            };
-            ids.iter().map(presence).collect()
-        })
-        .await
+        self.read(move |txn, _| summary::presences(txn, &table, &ids)).await
     }
 
     /// The SPKI DER of a table's key, if the store has it.
@@ -259,7 +245,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn tables(&self) -> Result<Vec<TableSummary>, StoreError> {
-        self.read(|txn, _| summaries(txn)).await
+        self.read(|txn, _| summary::summaries(txn)).await
     }
 
     /// The entries that match `filter`, of the tables in `allowed` if that is given, in the order in which they
@@ -339,22 +325,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
-        let stats = self.read(|txn, _| {
-            let state = State::read(&txn.open_table(schema::STATE)?)?;
-            let mut stats = Stats {
-                dropped: state.dropped,
-                newest_arrival: state.newest(),
-                charged_bytes: state.charge,
-                ..Stats::default()
-            };
-            for table in summaries(txn)? {
-                stats.tables += 1;
-                stats.entries += table.entries;
-                stats.bytes += table.bytes;
-            }
-            Ok(stats)
-        });
-        let mut stats = stats.await?;
+        let mut stats = self.read(|txn, _| summary::stats(txn)).await?;
         (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), |core| core.file.size()).await?;
         Ok(stats)
     }

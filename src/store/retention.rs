@@ -7,8 +7,9 @@ use redb::{Error, ReadableTable};
 
 use super::{
     Settings,
-    batch::{Batch, Found, FoundBy},
+    batch::Batch,
     charge,
+    keys::{Found, FoundBy},
     schema::DropReason,
 };
 

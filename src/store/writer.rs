@@ -64,7 +64,7 @@ pub(super) fn run(core: &Arc<Core>, mut requests: mpsc::Receiver<Request>) {
         match alone {
             Some(Request::Sweep(answer)) => drop(answer.send(guarded(core, || sweep(core)))),
             Some(Request::Compact(answer)) => {
-                drop(answer.send(guarded(core, || compact(core))));
+                drop(answer.send(guarded(core, || core.file.compact())));
             }
             Some(Request::Close(answer)) => {
                 requests.close();
@@ -139,13 +139,6 @@ impl Group {
             }
         }
     }
-}
-
-fn compact(core: &Core) -> Result<bool, StoreError> {
-    let smaller = core.file.exclusively(|database| Ok(database.compact()?))?;
-    // Compacting leaves a file that would have to be repaired after a kill: a commit as any other ends that.
-    core.file.write(|_| Ok(((), true)))?;
-    Ok(smaller)
 }
 
 fn sweep(core: &Core) -> Result<Swept, StoreError> {

@@ -80,7 +80,7 @@ const DAMAGES: &[(&str, Damage)] = &[
     ("before it at", |txn| {
         let mut entries = txn.open_table(schema::ENTRIES)?;
         let mut row = entries.get(2)?.unwrap().value().to_vec();
-        row[7] -= 1;
+        row[6] -= 1;
         entries.insert(2, row.as_slice())?;
         Ok(())
     }),
