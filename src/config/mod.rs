@@ -20,7 +20,10 @@ mod units;
 pub use self::{
     home::{Home, HomeError, Name},
     load::{ConfigError, Loader, Origin},
-    settings::{Bootstrap, Config, KadMode, Limits, Nat, Profile, Rates, Tables},
+    settings::{
+        Bootstrap, Config, KadMode, LEAST_MAX_DISK, LEAST_MAX_DISK_PER_TABLE, Limits, Nat, Profile, Rates,
+        Tables,
+    },
     units::{Period, Size, UnitError},
 };
 

@@ -11,6 +11,11 @@ use super::{
     units::{Period, Size, or_none},
 };
 
+/// The smallest disk space of a store, in bytes: with less there is no room to work.
+pub const LEAST_MAX_DISK: u64 = 32 << 20;
+/// The smallest disk space of one table, in bytes: room for the largest entries.
+pub const LEAST_MAX_DISK_PER_TABLE: u64 = 2 << 20;
+
 /// What an operator decides about a node.
 ///
 /// The defaults are those of the [`Profile`]; [`Loader`](super::Loader) lays the other sources over them.
@@ -256,7 +261,10 @@ impl Config {
         // One put request and one get response must fit (SPEC 8.1).
         size_at_least("limits.max_request_memory", Size(4 << 20), limits.max_request_memory)?;
         size_at_least("limits.max_memory", Size(64 << 20), limits.max_memory)?;
-        size_at_least("limits.max_disk", Size(16 << 20), limits.max_disk)?;
+        size_at_least("limits.max_disk", Size(LEAST_MAX_DISK), limits.max_disk)?;
+        if let Some(per_table) = limits.max_disk_per_table {
+            size_at_least("limits.max_disk_per_table", Size(LEAST_MAX_DISK_PER_TABLE), per_table)?;
+        }
         if let Some(per_table) = limits.max_disk_per_table.filter(|size| *size > limits.max_disk) {
             let reason = format!("expected at most limits.max_disk ({}), got {per_table}", limits.max_disk);
             return Err(Nonsense { key: "limits.max_disk_per_table", reason });

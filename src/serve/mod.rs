@@ -17,7 +17,7 @@ pub use self::{hello::OwnRecord, quota::Rates};
 use crate::{
     clock::Clock,
     ingest::Gate,
-    store::Store,
+    store::{Store, StoreError},
     swarm::{Handle, Inbox, Incoming, routes::Routes},
 };
 
@@ -25,6 +25,8 @@ use crate::{
 const MAX_ANSWERING: usize = 16;
 /// When a peer whose quota is used up should come back, in milliseconds.
 const QUOTA_RETRY_MS: u64 = 10_000;
+/// When a peer should come back whose question the store has no time for, in milliseconds.
+const STORE_RETRY_MS: u64 = 5_000;
 
 /// What the answers are made of.
 #[derive(Debug)]
@@ -143,7 +145,10 @@ async fn answer_one<O: Answer + crate::swarm::Exchange>(service: &Service, mut i
 }
 
 /// The reply to a request whose answer the store could not give.
-fn store_failed<T>(error: &crate::store::StoreError) -> Reply<T> {
+fn store_failed<T>(error: &StoreError) -> Reply<T> {
+    if matches!(error, StoreError::Busy) {
+        return Reply::retry(Status::Busy, STORE_RETRY_MS);
+    }
     tracing::error!(%error, "a request could not be answered");
     Reply::refused(Status::Failed)
 }

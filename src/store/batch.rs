@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bytes::Bytes;
 use p2pdb_protocol::{
+    bucket::bucket_of,
     entry::Entry,
     id::{EntryId, TableId},
     keys::PublicKey,
 };
-use redb::{Error, Key, ReadableTable, Table, Value, WriteTransaction};
+use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 use super::{
     Settings, charge,
+    keys::{Found, FoundBy, Keys, insert_all, remove_all},
     schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals, damaged},
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Batch<'t> {
     totals: BTreeMap<u32, TableTotals>,
     /// By how much the count of each touched bucket changes.
     buckets: BTreeMap<(u32, u16), i64>,
+    /// Tables of which an id was forgotten, that may have been the last one.
+    thinned: BTreeSet<u32>,
     txn: &'t WriteTransaction,
     tables: Table<'t, u32, &'static [u8]>,
     entries: Table<'t, u64, &'static [u8]>,
@@ -62,18 +65,6 @@ pub(super) struct Batch<'t> {
     dropped: Table<'t, (u64, u32, &'static [u8; 32]), ()>,
 }
 
-/// Index keys of many entries, to be written in ascending order: that touches each page once.
-#[derive(Default)]
-struct Keys {
-    /// No place: the id is not known any longer.
-    by_id: Vec<(u32, EntryId, Option<Place>)>,
-    by_table: Vec<(u32, u64)>,
-    by_recipient: Vec<(u64, u64)>,
-    by_score: Vec<((u32, u64, u64), u64)>,
-    by_epoch: Vec<(u32, u64, u64)>,
-    by_expiry: Vec<(u64, u64)>,
-}
-
 impl<'t> Batch<'t> {
     pub(super) fn open(txn: &'t WriteTransaction, settings: &'t Settings, now: u64) -> Result<Self, Error> {
         Ok(Self {
@@ -83,6 +74,7 @@ impl<'t> Batch<'t> {
             state: State::read(&txn.open_table(schema::STATE)?)?,
             totals: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            thinned: BTreeSet::new(),
             txn,
             tables: txn.open_table(schema::TABLES)?,
             entries: txn.open_table(schema::ENTRIES)?,
@@ -135,7 +127,7 @@ impl<'t> Batch<'t> {
             let created = header.created;
             append.insert_before(
                 arrival,
-                EntryRow { received, effort, created, table_no, encoded }.to_bytes().as_slice(),
+                EntryRow { received, effort, created, table_no, id, encoded }.to_bytes().as_slice(),
             )?;
             let facts = Facts { table_no, arrival, id, effort, length: encoded.len(), header };
             keys.add(&facts, self.settings, Some(Place::Stored { arrival, created }));
@@ -170,33 +162,63 @@ impl<'t> Batch<'t> {
     }
 
     /// Removes stored entries; with a reason, their ids stay known.
-    pub(super) fn remove(&mut self, arrivals: &[u64], reason: Option<DropReason>) -> Result<(), Error> {
+    ///
+    /// What cannot be decoded goes as far as its rows can be reached, so that one damaged value does not keep the
+    /// others from being dropped; [`Store::verify`](super::Store::verify) finds what is left of it.
+    pub(super) fn remove(&mut self, found: &[Found], reason: Option<DropReason>) -> Result<(), Error> {
         let mut keys = Keys::default();
-        for arrival in arrivals.iter().copied().collect::<BTreeSet<_>>() {
-            let removed = self.entries.remove(arrival)?;
-            let row =
-                removed.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
-            let EntryRow { effort, table_no, encoded, .. } = EntryRow::parse(row.value())?;
-            let entry = trusted(encoded, self.settings)?;
-            let (header, length) = (entry.header(), encoded.len());
-            let facts = Facts { table_no, arrival, id: entry.id(), effort, length, header };
-            let forget_at = self.settings.forget_at(header);
-            keys.add(&facts, self.settings, reason.map(|reason| Place::Dropped { reason, forget_at }));
-            let charge = facts.charge();
+        for Found { arrival, key } in found.iter().copied().collect::<BTreeSet<_>>() {
+            // What led here goes in any case: it must not lead here for ever.
+            keys.add_found(key, arrival);
+            let Some(row) = self.entries.remove(arrival)?.map(|row| row.value().to_vec()) else {
+                tracing::error!(arrival, "an index names a missing entry; the store is damaged");
+                continue;
+            };
+            let row = match EntryRow::parse(&row) {
+                Ok(row) => row,
+                Err(error) => {
+                    tracing::error!(arrival, %error, "an entry cannot be read and is dropped");
+                    continue;
+                }
+            };
+            let EntryRow { effort, table_no, id, created, encoded, .. } = row;
+            let network = &self.settings.network;
+            let score_key = (table_no, row.score(), arrival);
+            let charge = self.by_score.get(score_key)?.map_or(0, |charge| charge.value());
+            let header = row.header();
+            let forget_at = header.as_ref().map_or(self.now.saturating_add(REMEMBER_REFUSED), |header| {
+                reason.map_or(0, |reason| self.settings.forget_at(header, reason, self.now))
+            });
+            let place = reason.map(|reason| Place::Dropped { reason, forget_at });
+            match header {
+                Ok(header) => {
+                    let length = encoded.len();
+                    let facts = Facts { table_no, arrival, id, effort, length, header: &header };
+                    keys.add(&facts, self.settings, place);
+                }
+                Err(error) => {
+                    tracing::error!(arrival, %error, "an entry is dropped without its recipients and expiry");
+                    keys.by_id.push((table_no, id, place));
+                    keys.by_table.push((table_no, arrival));
+                    keys.by_score.push((score_key, charge));
+                    keys.by_epoch.push((table_no, network.epoch(created), arrival));
+                }
+            }
             let totals = totals_of(&mut self.totals, self.txn, table_no)?;
             totals.entries = totals.entries.saturating_sub(1);
-            totals.bytes = totals.bytes.saturating_sub(length as u64);
+            totals.bytes = totals.bytes.saturating_sub(encoded.len() as u64);
             totals.charge = totals.charge.saturating_sub(charge);
-            *self.buckets.entry(facts.bucket(&self.settings.network)).or_default() -= 1;
+            *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -= 1;
             self.state.charge = self.state.charge.saturating_sub(charge);
-            self.changed = true;
         }
+        self.changed |= !found.is_empty();
         keys.sort();
         for (table_no, id, place) in &keys.by_id {
             if let Some(Place::Dropped { reason, forget_at }) = *place {
                 self.remember(*table_no, id, reason, forget_at)?;
             } else {
                 self.by_id.remove((*table_no, id.as_bytes()))?;
+                self.thinned.insert(*table_no);
             }
         }
         remove_all(&mut self.by_table, &keys.by_table)?;
@@ -220,7 +242,9 @@ impl<'t> Batch<'t> {
             return Ok(());
         };
         match self.place(table_no, &id)? {
-            Some(Place::Stored { arrival, .. }) => self.remove(&[arrival], Some(reason)),
+            Some(Place::Stored { arrival, .. }) => {
+                self.remove(&[Found { arrival, key: FoundBy::Id(table_no, id) }], Some(reason))
+            }
             Some(Place::Dropped { .. }) => Ok(()),
             // Nobody worked for such an id, so it must not push out the memory of one that cost something.
             None if self.state.dropped >= self.settings.max_dropped => Ok(()),
@@ -241,6 +265,7 @@ impl<'t> Batch<'t> {
             drop(key);
             self.dropped.remove((forget_at, table_no, &id))?;
             self.by_id.remove((table_no, &id))?;
+            self.thinned.insert(table_no);
             self.state.dropped = self.state.dropped.saturating_sub(1);
             self.state.charge = self.state.charge.saturating_sub(charge::DROPPED);
             self.changed = true;
@@ -255,13 +280,12 @@ impl<'t> Batch<'t> {
             return Ok(false);
         }
         self.state.change += 1;
+        self.remove_empty_tables()?;
         let mut rows = self.txn.open_table(schema::BUCKETS)?;
         for (key, difference) in self.buckets {
             let bucket = rows.get(key)?.map(|row| Bucket::from_row(row.value())).unwrap_or_default();
-            let count = bucket
-                .count
-                .checked_add_signed(difference)
-                .ok_or_else(|| damaged(format!("bucket {} holds more ids than it counts", key.1)))?;
+            // A damaged count must not keep what is sound from being written.
+            let count = bucket.count.saturating_add_signed(difference);
             if count == 0 {
                 rows.remove(key)?;
             } else {
@@ -274,6 +298,26 @@ impl<'t> Batch<'t> {
         }
         self.txn.open_table(schema::STATE)?.insert((), self.state.to_row())?;
         Ok(true)
+    }
+
+    /// Gives the place of tables that nothing is known of any longer to others.
+    fn remove_empty_tables(&mut self) -> Result<(), Error> {
+        let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
+        let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
+        for table_no in std::mem::take(&mut self.thinned) {
+            let ids = (table_no, &[0; 32])..=(table_no, &[0xff; 32]);
+            if self.by_id.range(ids)?.next().is_some() {
+                continue;
+            }
+            if let Some(row) = self.tables.remove(table_no)? {
+                if let Ok((table, _)) = schema::parse_table(row.value()) {
+                    numbers.remove(table.as_bytes())?;
+                }
+            }
+            totals.remove(table_no)?;
+            self.totals.remove(&table_no);
+        }
+        Ok(())
     }
 
     pub(super) const fn settings(&self) -> &'t Settings {
@@ -296,23 +340,36 @@ impl<'t> Batch<'t> {
 
     /// Every table's number and id.
     pub(super) fn table_ids(&self) -> Result<Vec<(u32, TableId)>, Error> {
-        let parse = |row: Result<(redb::AccessGuard<'_, u32>, redb::AccessGuard<'_, &[u8]>), _>| {
+        let mut ids = Vec::new();
+        for row in self.tables.iter()? {
             let (table_no, row) = row?;
-            Ok((table_no.value(), schema::parse_table(row.value())?.0))
-        };
-        self.tables.iter()?.map(parse).collect()
+            match schema::parse_table(row.value()) {
+                Ok((table, _)) => ids.push((table_no.value(), table)),
+                Err(error) => tracing::error!(%error, "a table is passed over"),
+            }
+        }
+        Ok(ids)
     }
 
-    /// The id of a table, and what its entries are charged as of now.
-    pub(super) fn table_charge(&mut self, table_no: u32) -> Result<(TableId, u64), Error> {
-        let row =
-            self.tables.get(table_no)?.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
-        let (id, _) = schema::parse_table(row.value())?;
-        Ok((id, totals_of(&mut self.totals, self.txn, table_no)?.charge))
+    /// The id of a table, if it can be read, and what its entries are charged as of now.
+    pub(super) fn table_charge(&mut self, table_no: u32) -> Result<Option<(TableId, u64)>, Error> {
+        let id = self.tables.get(table_no)?.and_then(|row| Some(schema::parse_table(row.value()).ok()?.0));
+        match id {
+            Some(id) => Ok(Some((id, totals_of(&mut self.totals, self.txn, table_no)?.charge))),
+            None => {
+                tracing::error!(table_no, "a table that entries name cannot be read");
+                Ok(None)
+            }
+        }
     }
 
+    /// Where an id is; one whose row makes no sense is left alone, as if it were dropped for ever.
     fn place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
-        self.by_id.get((table_no, id.as_bytes()))?.map(|row| Place::from_row(row.value())).transpose()
+        let Some(row) = self.by_id.get((table_no, id.as_bytes()))? else { return Ok(None) };
+        Ok(Some(Place::from_row(row.value()).unwrap_or_else(|error| {
+            tracing::error!(%id, %error, "an id is passed over");
+            Place::Dropped { reason: DropReason::Refused, forget_at: u64::MAX }
+        })))
     }
 
     fn intern(&mut self, table: TableId, key: &PublicKey) -> Result<u32, Error> {
@@ -320,7 +377,9 @@ impl<'t> Batch<'t> {
         if let Some(number) = numbers.get(table.as_bytes())? {
             return Ok(number.value());
         }
-        let number = self.tables.last()?.map_or(1, |(last, _)| last.value() + 1);
+        let number = u32::try_from(self.state.next_table)
+            .map_err(|_| damaged(format!("table numbers end at {}", self.state.next_table)))?;
+        self.state.next_table += 1;
         numbers.insert(table.as_bytes(), number)?;
         self.tables.insert(number, [table.as_bytes().as_slice(), key.der()].concat().as_slice())?;
         self.changed = true;
@@ -343,32 +402,6 @@ impl<'t> Batch<'t> {
     }
 }
 
-impl Keys {
-    fn add(&mut self, facts: &Facts<'_>, settings: &Settings, place: Option<Place>) {
-        self.by_id.push((facts.table_no, facts.id, place));
-        self.by_table.push(facts.table_key());
-        self.by_recipient.extend(facts.recipient_keys());
-        self.by_score.push((facts.score_key(), facts.charge()));
-        self.by_epoch.push(facts.epoch_key(&settings.network));
-        self.by_expiry.extend(facts.expiry_key());
-    }
-
-    fn sort(&mut self) {
-        self.by_id.sort_unstable_by_key(|(table_no, id, _)| (*table_no, *id));
-        self.by_table.sort_unstable();
-        self.by_recipient.sort_unstable();
-        self.by_score.sort_unstable();
-        self.by_epoch.sort_unstable();
-        self.by_expiry.sort_unstable();
-    }
-}
-
-/// Reads an entry of this store; its work and signature were checked before it came in.
-pub(super) fn trusted(encoded: &[u8], settings: &Settings) -> Result<Entry, Error> {
-    Entry::from_trusted(Bytes::copy_from_slice(encoded), &settings.network)
-        .map_err(|refusal| damaged(format!("a stored entry does not decode: {refusal}")))
-}
-
 fn totals_of<'m>(
     touched: &'m mut BTreeMap<u32, TableTotals>,
     txn: &WriteTransaction,
@@ -383,18 +416,4 @@ fn totals_of<'m>(
             Ok(vacant.insert(row.map(TableTotals::from_row).unwrap_or_default()))
         }
     }
-}
-
-fn insert_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
-where
-    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
-{
-    keys.iter().try_for_each(|key| table.insert(*key, ()).map(drop).map_err(Error::from))
-}
-
-fn remove_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
-where
-    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
-{
-    keys.iter().try_for_each(|key| table.remove(*key).map(drop).map_err(Error::from))
 }

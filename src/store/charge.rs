@@ -9,6 +9,8 @@
 //!
 //! The file keeps the charges: another formula is another schema.
 
+use p2pdb_protocol::limits::{MAX_ENTRY_BYTES, MAX_RECIPIENTS};
+
 use super::schema::EntryRow;
 
 /// Size of a page, and of the smallest allocation, of redb.
@@ -43,7 +45,12 @@ pub(super) const fn of_entry(length: usize, recipients: usize) -> u64 {
 }
 
 /// The smallest `max_disk`, in bytes.
-pub(super) const LEAST_LIMIT: u64 = 32 << 20;
+pub(super) const LEAST_LIMIT: u64 = crate::config::LEAST_MAX_DISK;
+
+/// The smallest limit of a table, in bytes: with less there would be none for its largest entries.
+pub(super) const LEAST_TABLE_LIMIT: u64 = crate::config::LEAST_MAX_DISK_PER_TABLE;
+
+const _: () = assert!(of_entry(MAX_ENTRY_BYTES, MAX_RECIPIENTS) <= LEAST_TABLE_LIMIT);
 
 /// The charge up to which a store may fill, if its file is to stay below `max_disk` bytes.
 ///

@@ -80,6 +80,17 @@ pub enum StoreError {
         /// The limit in the options, in bytes.
         got: u64,
     },
+    /// A horizon shorter than the epochs in which entries are dropped.
+    #[error("a horizon of {got} seconds is too short: an epoch of this network takes {least}")]
+    HorizonTooShort {
+        /// The smallest possible, in seconds.
+        least: u64,
+        /// The horizon in the options, in seconds.
+        got: u64,
+    },
+    /// An answer would take long, and enough others wait for such answers.
+    #[error("the store is busy with long answers: ask again in a while")]
+    Busy,
     /// The store was closed, or its writer ended.
     #[error("the store is closed")]
     Closed,

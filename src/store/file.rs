@@ -126,14 +126,20 @@ impl StoreFile {
         })
     }
 
-    /// Runs `change` with the database to itself.
-    pub(super) fn exclusively<T>(
-        &self,
-        change: impl FnOnce(&mut Database) -> Result<T, Error>,
-    ) -> Result<T, StoreError> {
+    /// Makes the file as small as it can be; whether it became smaller.
+    ///
+    /// It is closed and opened anew after: compacting leaves a file that would have to be repaired after a kill,
+    /// closing one that need not be.
+    pub(super) fn compact(&self) -> Result<bool, StoreError> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        let database = slot.database.as_mut().ok_or(StoreError::Closed)?;
-        change(database).map_err(|error| self.fault(error))
+        let mut database = slot.database.take().ok_or(StoreError::Closed)?;
+        let generation = slot.generation;
+        let smaller = database.compact();
+        let closed = database.close();
+        drop(slot);
+        self.recover(generation)?;
+        closed.map_err(|error| self.fault(error.into()))?;
+        smaller.map_err(|error| self.fault(error.into()))
     }
 
     /// Closes the file; whatever is asked later fails.
@@ -230,30 +236,43 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes a new store beside `path` and moves it there when it is whole, so that being killed meanwhile
-/// leaves nothing that looks like a damaged store.
+/// leaves nothing that looks like a damaged store, and who does the same at the same time is not disturbed.
 fn create(path: &Path, opener: &Opener, network: NetworkId) -> Result<(), Error> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    let unfinished = PathBuf::from(unfinished);
-    if let Err(error) = fs::remove_file(&unfinished)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error.into());
-    }
-    let mut store_id = [0; 8];
+    let (mut store_id, mut suffix) = ([0; 8], [0; 8]);
     getrandom::fill(&mut store_id).map_err(io::Error::other)?;
-    let database = opener(&unfinished)?;
-    let txn = database.begin_write()?;
-    initialize(&txn, network, store_id)?;
-    txn.commit()?;
-    database.close()?;
-    fs::rename(&unfinished, path)?;
+    getrandom::fill(&mut suffix).map_err(io::Error::other)?;
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{:016x}.new", u64::from_be_bytes(suffix)));
+    let unfinished = PathBuf::from(unfinished);
+    let made =
+        create_at(&unfinished, opener, network, store_id).and_then(|()| Ok(put_in_place(&unfinished, path)?));
+    // Gone already if it was moved.
+    let _ = fs::remove_file(&unfinished);
+    made?;
     if cfg!(unix) {
         // A new file survives a power failure only when its directory knows it.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
     }
     Ok(())
+}
+
+fn create_at(path: &Path, opener: &Opener, network: NetworkId, store_id: [u8; 8]) -> Result<(), Error> {
+    let database = opener(path)?;
+    let txn = database.begin_write()?;
+    initialize(&txn, network, store_id)?;
+    txn.commit()?;
+    Ok(database.close()?)
+}
+
+/// Gives the file its name, unless that is taken: then somebody else was faster, and his file is as good.
+fn put_in_place(unfinished: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(unfinished, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Not every file system has links.
+        Err(_) => fs::rename(unfinished, path),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn fixed<const N: usize>(

@@ -3,6 +3,10 @@
 //! The digests of the whole table are kept in the file and computed anew for the buckets that changed, when
 //! somebody asks. A scope that leaves out a part of the table (a peer with a shorter horizon asks for it) is
 //! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes.
+//!
+//! Any peer can ask for a scope that nobody asked for before, and for the ids of a bucket full of those that were
+//! dropped. So whoever wants an answer says how many ids it may look at, and the store makes answers that
+//! take more than a few one at a time.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +25,9 @@ use redb::{Error, ReadTransaction};
 use super::schema::{self, Bucket, Place, State};
 
 /// Scopes kept in memory, of at most 4,096 buckets of 32 bytes each.
-const SCOPES: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
+const SCOPES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 /// Rows of dropped or older ids that one page of ids passes over, once it has found any.
-const PASS_OVER: usize = 100_000;
+const PASS_OVER: u64 = 100_000;
 
 /// The buckets of a table (SPEC 8.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,24 +73,36 @@ impl Default for Scopes {
     }
 }
 
-/// The buckets of the table in the scope from `since` on, and the digests that were computed for the whole table.
+/// The buckets of the table in the scope from `since` on, and the digests that were computed for the whole table;
+/// nothing if it takes to look at more than `most` ids.
 pub(super) fn buckets(
     txn: &ReadTransaction,
     network: &Network,
     scopes: &Scopes,
     table: &TableId,
     since: u64,
-) -> Result<(Vec<BucketSummary>, Vec<FreshDigest>), Error> {
-    let Some(table_no) = number_of(txn, table)? else { return Ok((Vec::new(), Vec::new())) };
-    let (since_epoch, epochs) = (network.epoch(since), txn.open_table(schema::BY_EPOCH)?);
-    let start = (table_no, since_epoch, 0);
-    if epochs.range(start..=(table_no, u64::MAX, u64::MAX))?.next().is_none() {
-        Ok((Vec::new(), Vec::new()))
-    } else if epochs.range((table_no, 0, 0)..start)?.next().is_none() {
-        whole(txn, network, table_no)
-    } else {
-        Ok((scoped(txn, network, scopes, table_no, since)?, Vec::new()))
+    most: u64,
+) -> Result<Option<Buckets>, Error> {
+    let Some(table_no) = number_of(txn, table)? else { return Ok(Some(Buckets::default())) };
+    if !is_inhabited(txn, network, table_no, since)? {
+        return Ok(Some(Buckets::default()));
     }
+    let older = (table_no, 0, 0)..(table_no, network.epoch(since), 0);
+    if txn.open_table(schema::BY_EPOCH)?.range(older)?.next().is_none() {
+        whole(txn, network, table_no, most)
+    } else {
+        let summaries = scoped(txn, network, scopes, table_no, since, most)?;
+        Ok(summaries.map(|summaries| (summaries, Vec::new())))
+    }
+}
+
+/// Summaries, and digests to keep.
+type Buckets = (Vec<BucketSummary>, Vec<FreshDigest>);
+
+/// Whether the table has entries in the scope.
+fn is_inhabited(txn: &ReadTransaction, network: &Network, table_no: u32, since: u64) -> Result<bool, Error> {
+    let scope = (table_no, network.epoch(since), 0)..=(table_no, u64::MAX, u64::MAX);
+    Ok(txn.open_table(schema::BY_EPOCH)?.range(scope)?.next().is_some())
 }
 
 /// The whole table, from the digests in the file.
@@ -94,14 +110,19 @@ fn whole(
     txn: &ReadTransaction,
     network: &Network,
     table_no: u32,
-) -> Result<(Vec<BucketSummary>, Vec<FreshDigest>), Error> {
+    most: u64,
+) -> Result<Option<Buckets>, Error> {
     let rows = txn.open_table(schema::BUCKETS)?;
-    let (mut summaries, mut fresh) = (Vec::new(), Vec::new());
+    let (mut summaries, mut fresh, mut looked_at) = (Vec::new(), Vec::new(), 0);
     for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
         let (key, row) = row?;
         let (key, bucket) = (key.value(), Bucket::from_row(row.value()));
         let mut digest = bucket.digest;
         if bucket.digested != bucket.changed {
+            looked_at += bucket.count;
+            if looked_at > most {
+                return Ok(None);
+            }
             digest = digest_of(txn, network, key, 0)?.1;
             fresh.push(FreshDigest { key, changed: bucket.changed, digest });
         }
@@ -111,7 +132,7 @@ fn whole(
             digest: Digest::from_bytes(digest),
         });
     }
-    Ok((summaries, fresh))
+    Ok(Some((summaries, fresh)))
 }
 
 /// A part of the table, from the scope in memory and the buckets that changed since.
@@ -121,19 +142,26 @@ fn scoped(
     scopes: &Scopes,
     table_no: u32,
     since: u64,
-) -> Result<Vec<BucketSummary>, Error> {
+    most: u64,
+) -> Result<Option<Vec<BucketSummary>>, Error> {
     let change = State::read(&txn.open_table(schema::STATE)?)?.change;
     let lock = || scopes.0.lock().unwrap_or_else(PoisonError::into_inner);
     let known = lock().get(&(table_no, since)).cloned();
-    let mut buckets = BTreeMap::new();
+    let (mut buckets, mut looked_at) = (BTreeMap::new(), 0);
     let rows = txn.open_table(schema::BUCKETS)?;
     for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
         let (key, row) = row?;
-        let (key, changed) = (key.value(), Bucket::from_row(row.value()).changed);
+        let (key, Bucket { count, changed, .. }) = (key.value(), Bucket::from_row(row.value()));
         let (count, digest) = match &known {
             // Absent in a scope of this age: nothing of the bucket was in the scope.
             Some(scope) if changed <= scope.change => scope.buckets.get(&key.1).copied().unwrap_or_default(),
-            _ => digest_of(txn, network, key, since)?,
+            _ => {
+                looked_at += count;
+                if looked_at > most {
+                    return Ok(None);
+                }
+                digest_of(txn, network, key, since)?
+            }
         };
         if count > 0 {
             buckets.insert(key.1, (count, digest));
@@ -146,7 +174,7 @@ fn scoped(
     };
     let summaries = buckets.iter().map(summary).collect();
     lock().put((table_no, since), Arc::new(Scope { change, buckets }));
-    Ok(summaries)
+    Ok(Some(summaries))
 }
 
 /// Count and digest of the ids of a bucket created at `since` or later.
@@ -170,7 +198,11 @@ pub(super) fn digest_of(
     Ok((count, *digester.finish().as_bytes()))
 }
 
-/// The ids of a bucket in the scope, after `after`.
+/// The ids of a bucket in the scope, after `after`; nothing if it takes to look at more than `most` ids.
+///
+/// Only a page with ids may say that more follow (SPEC 10.2), so that a bucket in which the next one lies behind
+/// very many that were dropped or are older has to be searched on until there is one.
+#[expect(clippy::too_many_arguments, reason = "the request has as many")]
 pub(super) fn ids(
     txn: &ReadTransaction,
     network: &Network,
@@ -179,12 +211,13 @@ pub(super) fn ids(
     bucket: u16,
     after: Option<EntryId>,
     limit: usize,
-) -> Result<(Vec<EntryId>, bool), Error> {
-    let Some(table_no) = number_of(txn, table)? else { return Ok((Vec::new(), false)) };
+    most: u64,
+) -> Result<Option<(Vec<EntryId>, bool)>, Error> {
+    let Some(table_no) = number_of(txn, table)? else { return Ok(Some((Vec::new(), false))) };
     let (first, last) = id_range(bucket, network.bucket_bits);
     let start = after.map_or(first, |after| after.max(first));
-    if start > last {
-        return Ok((Vec::new(), false));
+    if start > last || !is_inhabited(txn, network, table_no, since)? {
+        return Ok(Some((Vec::new(), false)));
     }
     let (mut ids, mut looked_at) = (Vec::new(), 0);
     for row in
@@ -193,15 +226,21 @@ pub(super) fn ids(
         let (key, place) = row?;
         looked_at += 1;
         let id = EntryId::from_bytes(*key.value().1);
+        if ids.is_empty() && looked_at > most {
+            return Ok(None);
+        }
         if after.is_some_and(|after| id <= after) || !is_in_scope(place.value(), since)? {
             continue;
         }
-        if ids.len() == limit || looked_at > PASS_OVER && !ids.is_empty() {
-            return Ok((ids, true));
+        if ids.len() == limit || !ids.is_empty() && looked_at > PASS_OVER {
+            return Ok(Some((ids, true)));
+        }
+        if ids.is_empty() {
+            looked_at = 0;
         }
         ids.push(id);
     }
-    Ok((ids, false))
+    Ok(Some((ids, false)))
 }
 
 /// The number of a table, if the store knows it.

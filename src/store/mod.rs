@@ -5,6 +5,7 @@ mod charge;
 mod error;
 mod file;
 mod index;
+mod keys;
 mod migrate;
 mod options;
 mod query;
@@ -44,14 +45,15 @@ use self::{
     file::{Opener, StoreFile},
     index::Scopes,
     options::Settings,
-    schema::{Place, State},
-    summary::summaries,
+    schema::State,
     writer::{Answer, Request},
 };
 use crate::clock::Clock;
 
 /// Snapshots that are read at the same time, at most.
 const READERS: usize = 8;
+/// Long answers that may wait for the one that is being made; who comes then is told that the store is busy.
+const WAITING: usize = 8;
 
 /// A handle to the store; clones share it. See the module for how it works.
 ///
@@ -68,6 +70,10 @@ struct Core {
     clock: Clock,
     scopes: Scopes,
     readers: Arc<Semaphore>,
+    /// Answers that take long are made one at a time, and so are verifications: neither may keep all readers busy.
+    long: Arc<Semaphore>,
+    waiting: Semaphore,
+    verifying: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Store {
@@ -108,8 +114,25 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
         settings.store_id = store_id;
-        let (scopes, readers) = (Scopes::default(), Arc::new(Semaphore::new(READERS)));
-        let core = Arc::new(Core { file, settings, clock, scopes, readers });
+        let newest = file.read(|txn| Ok(State::read(&txn.open_table(schema::STATE)?)?.last_received))?;
+        if newest > clock.now().saturating_add(86_400) {
+            tracing::warn!(
+                newest,
+                now = clock.now(),
+                "the last entry arrived in the future: a clock is or was wrong, and asking for what arrived lately finds \
+                 the wrong entries until it has caught up"
+            );
+        }
+        let core = Arc::new(Core {
+            file,
+            settings,
+            clock,
+            scopes: Scopes::default(),
+            readers: Arc::new(Semaphore::new(READERS)),
+            long: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING),
+            verifying: Arc::new(Semaphore::new(1)),
+        });
         let (requests, queue) = mpsc::channel(writer::QUEUE);
         let writing = Arc::clone(&core);
         thread::Builder::new()
@@ -125,10 +148,18 @@ impl Store {
         self.core.settings.store_id
     }
 
-    /// The time from which on entries are kept, in unix seconds: the start of an epoch, or 0 without a horizon.
+    /// The time from which on entries are kept, in unix seconds: the start of the epoch that the horizon lies in,
+    /// or 0 without a horizon (SPEC 6.4).
     #[must_use]
     pub fn horizon_start(&self) -> u64 {
         self.core.settings.horizon_start(self.core.clock.now())
+    }
+
+    /// The time from which on entries are listed and compared, in unix seconds: the start of the first epoch within
+    /// the horizon as a whole, or 0 without a horizon (SPEC 8.6).
+    #[must_use]
+    pub fn scope_start(&self) -> u64 {
+        self.core.settings.scope_start(self.core.clock.now())
     }
 
     /// Stores entries; answers for each, in order, once they are durable.
@@ -193,21 +224,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
-        self.read(move |txn, _| {
-            let Some(table_no) = index::number_of(txn, &table)? else {
-                return Ok(vec![Presence::Unknown; ids.len()]);
-            };
-            let places = txn.open_table(schema::BY_ID)?;
-            let presence = |id: &EntryId| match places.get((table_no, id.as_bytes()))? {
-                None => Ok(Presence::Unknown),
-                Some(row) => Ok(match Place::from_row(row.value())? {
-                    Place::Stored { .. } => Presence::Stored,
-                    Place::Dropped { .. } => Presence::Dropped,
-                }),
-            };
-            ids.iter().map(presence).collect()
-        })
-        .await
+        self.read(move |txn, _| summary::presences(txn, &table, &ids)).await
     }
 
     /// The SPKI DER of a table's key, if the store has it.
@@ -228,7 +245,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn tables(&self) -> Result<Vec<TableSummary>, StoreError> {
-        self.read(|txn, _| summaries(txn)).await
+        self.read(|txn, _| summary::summaries(txn)).await
     }
 
     /// The entries that match `filter`, of the tables in `allowed` if that is given, in the order in which they
@@ -254,11 +271,14 @@ impl Store {
     /// Count and digest of the table's buckets, of entries created at `since` or later (SPEC 8.6).
     ///
     /// # Errors
-    /// If the file could not be read.
+    /// If the file could not be read, or [`StoreError::Busy`] if the answer would take long and others wait for such
+    /// answers already.
     pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
         let since = self.scope(since);
         let (buckets, fresh): (Vec<BucketSummary>, _) = self
-            .read(move |txn, core| index::buckets(txn, &core.settings.network, &core.scopes, &table, since))
+            .in_turn(move |txn, core, most| {
+                index::buckets(txn, &core.settings.network, &core.scopes, &table, since, most)
+            })
             .await?;
         if !fresh.is_empty() {
             // If the writer is busy, the next one who asks computes them again.
@@ -270,7 +290,7 @@ impl Store {
     /// The ids of a bucket after `after`, of entries created at `since` or later, at most `limit` (SPEC 8.6).
     ///
     /// # Errors
-    /// If the file could not be read.
+    /// As those of [`Store::index`].
     pub async fn bucket_ids(
         &self,
         table: TableId,
@@ -280,11 +300,12 @@ impl Store {
         limit: usize,
     ) -> Result<IdPage, StoreError> {
         let since = self.scope(since);
-        self.read(move |txn, core| {
-            let (ids, more) = index::ids(txn, &core.settings.network, &table, since, bucket, after, limit)?;
-            Ok(IdPage { since, ids, more })
-        })
-        .await
+        let (ids, more) = self
+            .in_turn(move |txn, core, most| {
+                index::ids(txn, &core.settings.network, &table, since, bucket, after, limit, most)
+            })
+            .await?;
+        Ok(IdPage { since, ids, more })
     }
 
     /// Proves that the indexes are the data; `progress` hears how far it is.
@@ -295,7 +316,8 @@ impl Store {
         &self,
         progress: impl Fn(VerifyProgress) + Send + 'static,
     ) -> Result<Report, StoreError> {
-        self.blocking(move |core| verify::run(&core.file, &core.settings, &progress)).await
+        let turns = Arc::clone(&self.core.verifying);
+        self.blocking(turns, move |core| verify::run(&core.file, &core.settings, &progress)).await
     }
 
     /// The store in numbers.
@@ -303,30 +325,15 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
-        let stats = self.read(|txn, _| {
-            let state = State::read(&txn.open_table(schema::STATE)?)?;
-            let mut stats = Stats {
-                dropped: state.dropped,
-                newest_arrival: state.newest(),
-                charged_bytes: state.charge,
-                ..Stats::default()
-            };
-            for table in summaries(txn)? {
-                stats.tables += 1;
-                stats.entries += table.entries;
-                stats.bytes += table.bytes;
-            }
-            Ok(stats)
-        });
-        let mut stats = stats.await?;
-        (stats.file_bytes, stats.disk_bytes) = self.blocking(|core| core.file.size()).await?;
+        let mut stats = self.read(|txn, _| summary::stats(txn)).await?;
+        (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), |core| core.file.size()).await?;
         Ok(stats)
     }
 
     /// The start of the scope that answers for `since`.
     fn scope(&self, since: u64) -> u64 {
         let core = &self.core;
-        core.settings.network.epoch_start_at_or_after(since).max(self.horizon_start())
+        core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
@@ -340,16 +347,37 @@ impl Store {
         &self,
         read: impl Fn(&ReadTransaction, &Core) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.blocking(move |core| core.file.read(|txn| read(txn, core))).await
+        self.blocking(self.readers(), move |core| core.file.read(|txn| read(txn, core))).await
     }
 
+    /// Reads with the number of ids that may be looked at: a few like anything else, any number when it has its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        read: impl Fn(&ReadTransaction, &Core, u64) -> Result<Option<T>, redb::Error> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let short = read.clone();
+        if let Some(answer) =
+            self.read(move |txn, core| short(txn, core, core.settings.bounds.listed)).await?
+        {
+            return Ok(answer);
+        }
+        let _place = self.core.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
+        let long = move |core: &Core| core.file.read(|txn| read(txn, core, u64::MAX));
+        self.blocking(Arc::clone(&self.core.long), long).await?.ok_or(StoreError::Busy)
+    }
+
+    fn readers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.readers)
+    }
+
+    /// Works off the async threads, when `turns` permits.
     async fn blocking<T: Send + 'static>(
         &self,
+        turns: Arc<Semaphore>,
         work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let core = Arc::clone(&self.core);
-        let readers = Arc::clone(&self.core.readers);
-        let permit = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = turns.acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let task = tokio::task::spawn_blocking(move || {
             // Held until the work ends, also if nobody waits for it any more.
             let _permit = permit;

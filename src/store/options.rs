@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use p2pdb_protocol::{entry::Header, id::TableId, network::Network};
 
-use super::{StoreError, charge, query::Bounds};
+use super::{DropReason, StoreError, charge, query::Bounds};
 
 /// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
 const REMEMBER_EXPIRED: u64 = 7 * 86_400;
+/// For how long an id stays known after the entry was evicted, in seconds: else whoever floods a store for a
+/// moment would keep the honest entries out for ever.
+const REMEMBER_EVICTED: u64 = 7 * 86_400;
 
 /// How much a store may keep and use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,8 @@ pub struct StoreOptions {
     pub table_max_disk: Option<u64>,
     /// Disk space of the entries of these tables, in bytes, instead of `table_max_disk`.
     pub table_limits: BTreeMap<TableId, u64>,
-    /// For how long entries are kept after they were created, in seconds; nothing: for ever.
+    /// For how long entries are kept after they were created, in seconds; nothing: for ever. At least
+    /// an epoch of the network; what is older is dropped in whole epochs, so that it lasts up to one longer.
     pub horizon: Option<u64>,
     /// Ids that are kept as dropped, at most; a sweep forgets those first that matter the least.
     pub max_dropped: u64,
@@ -61,6 +65,13 @@ impl Settings {
         if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
             return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
         }
+        let least = charge::LEAST_TABLE_LIMIT;
+        if let Some(got) = table_limits.values().copied().chain(table_max_disk).find(|limit| *limit < least) {
+            return Err(StoreError::LimitTooSmall { least, got });
+        }
+        if let Some(got) = horizon.filter(|horizon| *horizon < network.epoch_seconds) {
+            return Err(StoreError::HorizonTooShort { least: network.epoch_seconds, got });
+        }
         let budget = max_disk.map(charge::budget);
         Ok(Self {
             network,
@@ -81,18 +92,28 @@ impl Settings {
         self.table_limits.get(table).copied().or(self.table_max_disk)
     }
 
-    /// The time from which on entries are kept: the start of an epoch.
+    /// The time from which on entries are kept: the start of the epoch that the horizon lies in, since what is
+    /// older goes in whole epochs (SPEC 6.4).
     pub(super) fn horizon_start(&self, now: u64) -> u64 {
+        let epoch = |horizon| self.network.epoch(now.saturating_sub(horizon));
+        self.horizon.map_or(0, |horizon| epoch(horizon).saturating_mul(self.network.epoch_seconds))
+    }
+
+    /// The time from which on this node lists what it has: the first epoch that lies within the horizon as a
+    /// whole, since the one before is about to be dropped (SPEC 8.6).
+    pub(super) fn scope_start(&self, now: u64) -> u64 {
         self.horizon.map_or(0, |horizon| self.network.epoch_start_at_or_after(now.saturating_sub(horizon)))
     }
 
-    /// When the gate's clock refuses the entry anyway, so that its id need not be known any longer.
-    pub(super) fn forget_at(&self, header: &Header) -> u64 {
+    /// Until when the id of an entry dropped `now` stays known: no longer than until the gate's clock refuses it
+    /// anyway, and no longer than a week if it had to give way, since what there is more of by then may be less.
+    pub(super) fn forget_at(&self, header: &Header, reason: DropReason, now: u64) -> u64 {
         let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
         let beyond = self.horizon.map(|horizon| {
             let next_epoch = self.network.epoch(header.created).saturating_add(1);
             next_epoch.saturating_mul(self.network.epoch_seconds).saturating_add(horizon)
         });
-        expired.into_iter().chain(beyond).min().unwrap_or(u64::MAX)
+        let again = (reason == DropReason::Evicted).then(|| now.saturating_add(REMEMBER_EVICTED));
+        expired.into_iter().chain(beyond).chain(again).min().unwrap_or(u64::MAX)
     }
 }

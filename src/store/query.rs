@@ -1,7 +1,8 @@
 //! get: the entries that match a filter, in the order in which they arrived (SPEC 8.5).
 //!
 //! A query walks the arrival numbers of one index and looks at each entry with all conditions. It ends early,
-//! with a cursor behind what it looked at, when it reaches its [`Bounds`]: no filter makes a node search its whole store for one request.
+//! with a cursor behind what it looked at, when it reaches its [`Bounds`]: no
+//! filter makes a node search its whole store for one request.
 
 use std::{
     cmp::Reverse,
@@ -15,11 +16,10 @@ use p2pdb_protocol::{
     id::TableId,
     limits::MAX_GET_TABLES,
 };
-use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError};
+use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError};
 
 use super::{
     Settings,
-    batch::trusted,
     index::number_of,
     schema::{self, Bucket, EntryRow, Place, State, damaged, parse_table, recipient_prefix},
 };
@@ -31,16 +31,18 @@ pub(super) struct Bounds {
     pub(super) rows: usize,
     /// Bytes of entries that it looks at.
     pub(super) bytes: usize,
-    /// Ids that it looks up before it rather walks another index: an id without its table has to be looked up
-    /// in every table.
+    /// Ids that it looks up: an id without its table has to be looked up in every table. Of more ids, the
+    /// smallest are looked up and the others not found; who asks for many names their table.
     pub(super) lookups: usize,
     /// Ids of a bucket that it sorts by arrival before it rather walks another index.
     pub(super) sorted: u64,
+    /// Ids that an index looks at without waiting for its turn.
+    pub(super) listed: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { rows: 10_000, bytes: 32 << 20, lookups: 1 << 16, sorted: 1 << 14 }
+        Self { rows: 10_000, bytes: 32 << 20, lookups: 1 << 16, sorted: 1 << 14, listed: 100_000 }
     }
 }
 
@@ -145,23 +147,28 @@ impl Query<'_> {
         for arrival in self.candidates()? {
             let arrival = arrival?;
             let row = entries.get(arrival)?;
-            let row = row.ok_or_else(|| damaged(format!("an index names the missing entry {arrival}")))?;
-            let row = EntryRow::parse(row.value())?;
-            let length = row.encoded.len();
+            let row = row.as_ref().map_or(&[][..], |row| row.value());
+            let (length, table_no, matches) = match self.looked_at(row) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    tracing::error!(arrival, %error, "an entry is passed over; the store is damaged");
+                    (row.len(), 0, false)
+                }
+            };
             rows += 1;
             looked_at += length;
-            let matching = self.matching(&row)?;
             let is_full = !page.entries.is_empty() && found_bytes + length > most_bytes;
             // A response has room for so many keys.
-            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&row.table_no);
-            if matching.is_some() && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
+            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&table_no);
+            if matches && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
                 page.next = self.cursor(arrival - 1);
                 page.more = true;
                 break;
             }
-            if let Some(encoded) = matching {
-                page.entries.push((arrival, encoded));
-                found_tables.insert(row.table_no);
+            if matches {
+                let encoded = row.get(EntryRow::PREFIX..).unwrap_or_default();
+                page.entries.push((arrival, Bytes::copy_from_slice(encoded)));
+                found_tables.insert(table_no);
                 found_bytes += length;
             }
             if rows >= bounds.rows || looked_at >= bounds.bytes {
@@ -182,27 +189,30 @@ impl Query<'_> {
         Cursor { store: self.settings.store_id, arrival }
     }
 
-    /// The encoded entry, if it fulfils all conditions; the cheap ones come first.
-    fn matching(&self, row: &EntryRow<'_>) -> Result<Option<Bytes>, Error> {
+    /// Length and table number of an entry, and whether it fulfils all conditions.
+    fn looked_at(&self, row: &[u8]) -> Result<(usize, u32, bool), Error> {
+        let row = EntryRow::parse(row)?;
+        Ok((row.encoded.len(), row.table_no, self.matches(&row)?))
+    }
+
+    /// Whether an entry fulfils all conditions; the cheap ones come first.
+    fn matches(&self, row: &EntryRow<'_>) -> Result<bool, Error> {
         let filter = self.filter;
         if self.tables.as_ref().is_some_and(|tables| !tables.contains_key(&row.table_no))
             || row.received < self.received_from
             || filter.created_from.is_some_and(|from| row.created < from)
             || filter.created_until.is_some_and(|until| row.created >= until)
+            || filter
+                .bucket
+                .is_some_and(|bucket| bucket_of(&row.id, self.settings.network.bucket_bits) != bucket)
+            || !(filter.ids.is_empty() || filter.ids.contains(&row.id))
         {
-            return Ok(None);
+            return Ok(false);
         }
-        if filter.ids.is_empty() && filter.bucket.is_none() && filter.recipients.is_empty() {
-            return Ok(Some(Bytes::copy_from_slice(row.encoded)));
+        if filter.recipients.is_empty() {
+            return Ok(true);
         }
-        let entry = trusted(row.encoded, self.settings)?;
-        let bucket = bucket_of(&entry.id(), self.settings.network.bucket_bits);
-        let recipients = &entry.header().recipients;
-        let matches = (filter.ids.is_empty() || filter.ids.contains(&entry.id()))
-            && filter.bucket.is_none_or(|wanted| wanted == bucket)
-            && (filter.recipients.is_empty()
-                || recipients.iter().any(|key| filter.recipients.contains(&key.recipient)));
-        Ok(matches.then(|| entry.encoded().clone()))
+        Ok(row.header()?.recipients.iter().any(|key| filter.recipients.contains(&key.recipient)))
     }
 
     /// The arrival numbers to look at, ascending, by the index that probably leads to the fewest.
@@ -239,30 +249,26 @@ impl Query<'_> {
         Ok(Box::new(all.map(|row| Ok(row?.0.value()))))
     }
 
-    /// The tables to look into, unless they are more than `most`.
-    fn at_most_tables(&self, most: usize) -> Result<Option<Vec<u32>>, Error> {
-        if let Some(tables) = &self.tables {
-            return Ok((tables.len() <= most).then(|| tables.keys().copied().collect()));
+    /// The tables to look into.
+    fn tables_to_search(&self) -> Result<Vec<u32>, Error> {
+        match &self.tables {
+            Some(tables) => Ok(tables.keys().copied().collect()),
+            None => self.txn.open_table(schema::TABLES)?.iter()?.map(|row| Ok(row?.0.value())).collect(),
         }
-        let tables = self.txn.open_table(schema::TABLES)?;
-        if tables.len()? > most as u64 {
-            return Ok(None);
-        }
-        tables.iter()?.map(|row| Ok(row?.0.value())).collect::<Result<_, _>>().map(Some)
     }
 
+    /// Where the ids asked for are. There is no other way to find them that is bounded, hence none is tried.
     fn by_ids(&self) -> Result<Option<Vec<u64>>, Error> {
         let ids: BTreeSet<_> = self.filter.ids.iter().collect();
         if ids.is_empty() {
             return Ok(None);
         }
-        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups / ids.len())? else {
-            return Ok(None);
-        };
+        let tables = self.tables_to_search()?;
+        let most = (self.settings.bounds.lookups / tables.len().max(1)).max(1);
         let index = self.txn.open_table(schema::BY_ID)?;
         let mut arrivals = Vec::new();
         for table_no in tables {
-            for id in &ids {
+            for id in ids.iter().take(most) {
                 let place = index.get((table_no, id.as_bytes()))?.map(|row| Place::from_row(row.value()));
                 if let Some(Place::Stored { arrival, .. }) = place.transpose()? {
                     arrivals.push(arrival);
@@ -274,7 +280,10 @@ impl Query<'_> {
 
     fn by_bucket(&self) -> Result<Option<Vec<u64>>, Error> {
         let Some(bucket) = self.filter.bucket else { return Ok(None) };
-        let Some(tables) = self.at_most_tables(self.settings.bounds.lookups)? else { return Ok(None) };
+        let tables = self.tables_to_search()?;
+        if tables.len() > self.settings.bounds.lookups {
+            return Ok(None);
+        }
         let buckets = self.txn.open_table(schema::BUCKETS)?;
         let mut filled = Vec::new();
         let mut total = 0;

@@ -5,7 +5,13 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use redb::{Error, ReadableTable};
 
-use super::{Settings, batch::Batch, charge, schema::DropReason};
+use super::{
+    Settings,
+    batch::Batch,
+    charge,
+    keys::{Found, FoundBy},
+    schema::DropReason,
+};
 
 /// Entries dropped in one transaction, at most: puts wait no longer than that takes.
 pub(super) const STEP: usize = 1000;
@@ -62,18 +68,18 @@ pub(super) fn evict(batch: &mut Batch<'_>, tables: &[u32], most: usize) -> Resul
     let settings = batch.settings();
     let mut evicted = Vec::new();
     for table_no in tables {
-        let (id, charge) = batch.table_charge(*table_no)?;
+        let Some((id, charge)) = batch.table_charge(*table_no)? else { continue };
         if let Some(excess) = excess(charge, settings.table_budget(&id), 0) {
             let victims = worst(batch, &[*table_no], excess, most - evicted.len())?;
             batch.remove(&victims, Some(DropReason::Evicted))?;
-            evicted.extend(victims);
+            evicted.extend(victims.into_iter().map(|victim| victim.arrival));
         }
     }
     if let Some(excess) = excess(batch.charge(), settings.budget, charge::DROPPED) {
         let all: Vec<_> = batch.table_ids()?.into_iter().map(|(table_no, _)| table_no).collect();
         let victims = worst(batch, &all, excess, most - evicted.len())?;
         batch.remove(&victims, Some(DropReason::Evicted))?;
-        evicted.extend(victims);
+        evicted.extend(victims.into_iter().map(|victim| victim.arrival));
     }
     Ok(evicted)
 }
@@ -91,38 +97,42 @@ fn worst(
     tables: &[u32],
     (excess, cost): (u64, u64),
     most: usize,
-) -> Result<Vec<u64>, Error> {
+) -> Result<Vec<Found>, Error> {
     let mut ranges = Vec::with_capacity(tables.len());
     let mut heap = BinaryHeap::new();
     for table_no in tables {
         let mut range = batch.by_score.range((*table_no, 0, 0)..=(*table_no, u64::MAX, u64::MAX))?;
         if let Some(row) = range.next() {
             let (key, charge) = row?;
-            let (_, score, arrival) = key.value();
-            heap.push(Reverse((score, arrival, charge.value(), ranges.len())));
+            let (table_no, score, arrival) = key.value();
+            heap.push(Reverse((score, arrival, table_no, charge.value(), ranges.len())));
             ranges.push(range);
         }
     }
     let (mut victims, mut freed) = (Vec::new(), 0);
     while freed < excess && victims.len() < most {
-        let Some(Reverse((_, arrival, charge, index))) = heap.pop() else { break };
-        victims.push(arrival);
+        let Some(Reverse((score, arrival, table_no, charge, index))) = heap.pop() else { break };
+        victims.push(Found { arrival, key: FoundBy::Score(table_no, score, charge) });
         freed += charge.saturating_sub(cost);
         if let Some(row) = ranges.get_mut(index).and_then(Iterator::next) {
             let (key, charge) = row?;
-            let (_, score, arrival) = key.value();
-            heap.push(Reverse((score, arrival, charge.value(), index)));
+            let (table_no, score, arrival) = key.value();
+            heap.push(Reverse((score, arrival, table_no, charge.value(), index)));
         }
     }
     Ok(victims)
 }
 
-fn expired(batch: &Batch<'_>) -> Result<Vec<u64>, Error> {
-    let due = batch.by_expiry.range(..=(batch.now(), u64::MAX))?;
-    due.take(STEP).map(|row| Ok(row?.0.value().1)).collect()
+fn expired(batch: &Batch<'_>) -> Result<Vec<Found>, Error> {
+    let due = batch.by_expiry.range(..=(batch.now(), u64::MAX))?.take(STEP);
+    due.map(|row| {
+        let (expires, arrival) = row?.0.value();
+        Ok(Found { arrival, key: FoundBy::Expiry(expires) })
+    })
+    .collect()
 }
 
-fn beyond_horizon(batch: &Batch<'_>, most: usize) -> Result<Vec<u64>, Error> {
+fn beyond_horizon(batch: &Batch<'_>, most: usize) -> Result<Vec<Found>, Error> {
     let settings: &Settings = batch.settings();
     let horizon_epoch = settings.network.epoch(settings.horizon_start(batch.now()));
     let mut found = Vec::new();
@@ -132,7 +142,8 @@ fn beyond_horizon(batch: &Batch<'_>, most: usize) -> Result<Vec<u64>, Error> {
     for (table_no, _) in batch.table_ids()? {
         let due = batch.by_epoch.range((table_no, 0, 0)..(table_no, horizon_epoch, 0))?;
         for row in due.take(most - found.len()) {
-            found.push(row?.0.value().2);
+            let (_, epoch, arrival) = row?.0.value();
+            found.push(Found { arrival, key: FoundBy::Epoch(table_no, epoch) });
         }
     }
     Ok(found)

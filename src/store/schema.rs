@@ -4,8 +4,11 @@
 //! concatenation of their elements; where this module lays out bytes itself, integers are big-endian. Every
 //! change here needs a new [`SCHEMA_VERSION`] and a step in [`super::migrate`].
 
+use std::fmt;
+
 use p2pdb_protocol::{
     bucket::bucket_of,
+    codec::strict::Reader,
     entry::Header,
     id::{EntryId, TableId},
     network::Network,
@@ -23,13 +26,18 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 /// of this store in cursors (8 bytes).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// Key: nothing # Value: [`State`], 5 u64.
-pub(super) const STATE: TableDefinition<(), [u64; 5]> = TableDefinition::new("state");
+/// Key: nothing # Value: [`State`], 6 u64.
+pub(super) const STATE: TableDefinition<(), StateRow> = TableDefinition::new("state");
+
+/// The fields of [`State`] in their order.
+pub(super) type StateRow = [u64; 6];
 
 /// Key: table number # Value: `TableId` (32 bytes) || SPKI DER of the table's key.
 pub(super) const TABLES: TableDefinition<u32, &[u8]> = TableDefinition::new("tables");
 
-/// Key: `TableId` # Value: table number, counted from 1.
+/// Key: `TableId` # Value: table number, counted from 1 and never given twice.
+///
+/// A table of which no id is known any longer has no rows here, in [`TABLES`] and in [`TABLE_TOTALS`].
 pub(super) const TABLE_NUMBERS: TableDefinition<&[u8; 32], u32> = TableDefinition::new("table_numbers");
 
 /// Key: table number # Value: [`TableTotals`], 4 u64.
@@ -85,19 +93,22 @@ pub(super) struct State {
     pub(super) charge: u64,
     /// Number of ids kept as dropped.
     pub(super) dropped: u64,
+    /// The number of the next table that comes; a u32.
+    pub(super) next_table: u64,
 }
 
 impl State {
-    pub(super) const NEW: Self = Self { next_arrival: 1, last_received: 0, change: 0, charge: 0, dropped: 0 };
+    pub(super) const NEW: Self =
+        Self { next_arrival: 1, last_received: 0, change: 0, charge: 0, dropped: 0, next_table: 1 };
 
-    pub(super) const fn to_row(self) -> [u64; 5] {
-        [self.next_arrival, self.last_received, self.change, self.charge, self.dropped]
+    pub(super) const fn to_row(self) -> StateRow {
+        [self.next_arrival, self.last_received, self.change, self.charge, self.dropped, self.next_table]
     }
 
-    pub(super) fn read(table: &impl ReadableTable<(), [u64; 5]>) -> Result<Self, Error> {
+    pub(super) fn read(table: &impl ReadableTable<(), StateRow>) -> Result<Self, Error> {
         let row = table.get(())?.ok_or_else(|| damaged("the row of counters is missing"))?;
-        let [next_arrival, last_received, change, charge, dropped] = row.value();
-        Ok(Self { next_arrival, last_received, change, charge, dropped })
+        let [next_arrival, last_received, change, charge, dropped, next_table] = row.value();
+        Ok(Self { next_arrival, last_received, change, charge, dropped, next_table })
     }
 
     /// The arrival number of the newest entry ever stored; 0 if there was none.
@@ -197,20 +208,23 @@ impl Bucket {
     }
 }
 
-/// A row of [`ENTRIES`]: `received` u64 || `effort` u64 || `created` u64 || table number u32 || encoded entry.
+/// A row of [`ENTRIES`]: `received` u64 || `effort` u64 || `created` u64 || table number u32 || `EntryId` ||
+/// encoded entry.
 ///
-/// The first 28 bytes let a query pass over an entry without decoding it.
+/// The first 60 bytes let a query pass over an entry without decoding it, and an entry be dropped without
+/// computing its id.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryRow<'a> {
     pub(super) received: u64,
     pub(super) effort: u64,
     pub(super) created: u64,
     pub(super) table_no: u32,
+    pub(super) id: EntryId,
     pub(super) encoded: &'a [u8],
 }
 
 impl<'a> EntryRow<'a> {
-    pub(super) const PREFIX: usize = 28;
+    pub(super) const PREFIX: usize = 60;
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut row = Vec::with_capacity(Self::PREFIX + self.encoded.len());
@@ -218,6 +232,7 @@ impl<'a> EntryRow<'a> {
         row.extend_from_slice(&self.effort.to_be_bytes());
         row.extend_from_slice(&self.created.to_be_bytes());
         row.extend_from_slice(&self.table_no.to_be_bytes());
+        row.extend_from_slice(self.id.as_bytes());
         row.extend_from_slice(self.encoded);
         row
     }
@@ -227,16 +242,32 @@ impl<'a> EntryRow<'a> {
             let (received, row) = row.split_first_chunk()?;
             let (effort, row) = row.split_first_chunk()?;
             let (created, row) = row.split_first_chunk()?;
-            let (table_no, encoded) = row.split_first_chunk()?;
+            let (table_no, row) = row.split_first_chunk()?;
+            let (id, encoded) = row.split_first_chunk()?;
             Some(EntryRow {
                 received: u64::from_be_bytes(*received),
                 effort: u64::from_be_bytes(*effort),
                 created: u64::from_be_bytes(*created),
                 table_no: u32::from_be_bytes(*table_no),
+                id: EntryId::from_bytes(*id),
                 encoded,
             })
         }
         split(row).ok_or_else(|| damaged(format!("an entry's row has only {} bytes", row.len())))
+    }
+
+    /// The header alone; that it belongs to the id was checked before the entry came in.
+    pub(super) fn header(&self) -> Result<Header, Error> {
+        let undecodable =
+            |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", self.id));
+        let mut reader = Reader::new(self.encoded);
+        let header = reader.tuple(4).and_then(|()| reader.bytes(self.encoded.len()));
+        Header::decode(header.map_err(|error| undecodable(&error))?).map_err(|refusal| undecodable(&refusal))
+    }
+
+    /// Effort per byte; see [`score`].
+    pub(super) fn score(&self) -> u64 {
+        score(self.effort, self.encoded.len())
     }
 }
 

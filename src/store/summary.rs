@@ -1,9 +1,12 @@
 //! The store in numbers.
 
-use p2pdb_protocol::id::TableId;
+use p2pdb_protocol::id::{EntryId, TableId};
 use redb::{Error, ReadTransaction, ReadableTable};
 
-use super::schema::{self, TableTotals};
+use super::{
+    index::number_of,
+    schema::{self, Place, State, TableTotals},
+};
 
 /// What the store knows of an id (SPEC 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,4 +65,39 @@ pub(super) fn summaries(txn: &ReadTransaction) -> Result<Vec<TableSummary>, Erro
         summaries.push(TableSummary { table, entries, bytes, newest_arrival: newest });
     }
     Ok(summaries)
+}
+
+/// The store in numbers, without those of its file.
+pub(super) fn stats(txn: &ReadTransaction) -> Result<Stats, Error> {
+    let state = State::read(&txn.open_table(schema::STATE)?)?;
+    let mut stats = Stats {
+        dropped: state.dropped,
+        newest_arrival: state.newest(),
+        charged_bytes: state.charge,
+        ..Stats::default()
+    };
+    for table in summaries(txn)? {
+        stats.tables += 1;
+        stats.entries += table.entries;
+        stats.bytes += table.bytes;
+    }
+    Ok(stats)
+}
+
+/// What is known of each id, in order.
+pub(super) fn presences(
+    txn: &ReadTransaction,
+    table: &TableId,
+    ids: &[EntryId],
+) -> Result<Vec<Presence>, Error> {
+    let Some(table_no) = number_of(txn, table)? else { return Ok(vec![Presence::Unknown; ids.len()]) };
+    let places = txn.open_table(schema::BY_ID)?;
+    let presence = |id: &EntryId| match places.get((table_no, id.as_bytes()))? {
+        None => Ok(Presence::Unknown),
+        Some(row) => Ok(match Place::from_row(row.value())? {
+            Place::Stored { .. } => Presence::Stored,
+            Place::Dropped { .. } => Presence::Dropped,
+        }),
+    };
+    ids.iter().map(presence).collect()
 }

@@ -10,16 +10,19 @@ use std::{
     ops::Bound,
 };
 
-use p2pdb_protocol::{id::EntryId, keys::PublicKey};
+use bytes::Bytes;
+use p2pdb_protocol::{
+    entry::Entry,
+    id::{EntryId, TableId},
+    keys::PublicKey,
+};
 use redb::{Error, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::{
-    Settings, StoreError,
-    batch::trusted,
-    charge,
+    Settings, StoreError, charge,
     file::StoreFile,
     index::digest_of,
-    schema::{self, Bucket, EntryRow, Facts, Place, State, TableTotals, parse_table},
+    schema::{self, Bucket, EntryRow, Facts, Place, State, TableTotals, damaged, parse_table},
 };
 
 /// Rows of one snapshot.
@@ -46,10 +49,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing contradicts anything.
+    /// Whether everything was compared and nothing contradicts anything.
+    ///
+    /// A report without problems that is not clean is of a store that changed meanwhile: see `sums_compared`.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.problems == 0
+        self.problems == 0 && self.sums_compared
     }
 
     fn check(&mut self, holds: bool, problem: impl FnOnce() -> String) {
@@ -86,6 +91,8 @@ struct Run<'r> {
     reached: VerifyProgress,
     report: Report,
     sums: Sums,
+    /// The greatest arrival number and arrival time so far.
+    last: (u64, u64),
 }
 
 /// Checks everything, telling `progress` after each page.
@@ -95,14 +102,32 @@ pub(super) fn run(
     progress: &dyn Fn(VerifyProgress),
 ) -> Result<Report, StoreError> {
     let (before, of) = file.read(|txn| {
-        let rows = txn.open_table(schema::TABLES)?.len()?
+        let rows = txn.open_table(schema::TABLE_NUMBERS)?.len()?
+            + txn.open_table(schema::TABLES)?.len()?
             + txn.open_table(schema::ENTRIES)?.len()?
             + txn.open_table(schema::DROPPED)?.len()?
             + txn.open_table(schema::BUCKETS)?.len()?;
         Ok((State::read(&txn.open_table(schema::STATE)?)?, rows))
     })?;
     let reached = VerifyProgress { done: 0, of };
-    let mut run = Run { file, settings, progress, reached, report: Report::default(), sums: Sums::default() };
+    let mut run = Run {
+        file,
+        settings,
+        progress,
+        reached,
+        report: Report::default(),
+        sums: Sums::default(),
+        last: (0, 0),
+    };
+    run.pages(schema::TABLE_NUMBERS, |run, txn, id, table_no| {
+        let row = txn.open_table(schema::TABLES)?.get(table_no)?;
+        let is_right = row
+            .is_some_and(|row| matches!(parse_table(row.value()), Ok((table, _)) if table.as_bytes() == id));
+        run.report.check(is_right, || {
+            format!("{} does not have table number {table_no}", TableId::from_bytes(*id))
+        });
+        Ok(())
+    })?;
     run.pages(schema::TABLES, |run, _, table_no, row| {
         let (table, spki) = parse_table(row)?;
         let is_right = PublicKey::from_der(spki).is_ok_and(|key| key.table_id() == table);
@@ -176,6 +201,14 @@ impl Run<'_> {
                 return Ok(());
             }
         };
+        let (last_arrival, last_received) = self.last;
+        self.report.check(row.received >= last_received, || {
+            format!(
+                "entry {arrival} was received at {}, entry {last_arrival} before it at {last_received}",
+                row.received
+            )
+        });
+        self.last = (arrival, row.received.max(last_received));
         let (table_no, header, network) = (row.table_no, entry.header(), &self.settings.network);
         let (id, effort, length) = (entry.id(), row.effort, row.encoded.len());
         let facts = Facts { table_no, arrival, id, effort, length, header };
@@ -206,6 +239,7 @@ impl Run<'_> {
         let score = txn.open_table(schema::BY_SCORE)?.get(facts.score_key())?.map(|charge| charge.value());
         let checks = [
             ("its effort", effort == entry.effort() && row.created == header.created),
+            ("its own id", row.id == id),
             ("tables", matches!(table, Some(Ok(table)) if table == header.table)),
             (
                 "by_id",
@@ -232,7 +266,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.report.sums_compared = true;
-        let Self { report, sums, .. } = self;
+        let Self { report, sums, last, .. } = self;
         let mut charged = report.dropped * charge::DROPPED;
         let mut tables = BTreeMap::new();
         for row in txn.open_table(schema::TABLE_TOTALS)?.iter()? {
@@ -251,6 +285,17 @@ impl Run<'_> {
         }
         let uncounted = sums.tables.keys().filter(|table_no| !tables.contains_key(table_no)).count();
         let entries = report.entries;
+        let (last_arrival, last_received) = *last;
+        report.check(state.next_arrival > last_arrival && state.last_received >= last_received, || {
+            format!("the counters {state:?} lie before entry {last_arrival}, received at {last_received}")
+        });
+        let last_table = txn.open_table(schema::TABLES)?.last()?.map_or(0, |(table_no, _)| table_no.value());
+        report.check(state.next_table > u64::from(last_table), || {
+            format!(
+                "the next table would have number {}, although there is number {last_table}",
+                state.next_table
+            )
+        });
         for (name, got, expected) in [
             ("tables without totals", uncounted as u64, 0),
             ("bytes charged", state.charge, charged),
@@ -271,4 +316,10 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Decodes a stored entry with everything but its times and the RSA signature.
+fn trusted(encoded: &[u8], settings: &Settings) -> Result<Entry, Error> {
+    Entry::from_trusted(Bytes::copy_from_slice(encoded), &settings.network)
+        .map_err(|refusal| damaged(format!("a stored entry does not decode: {refusal}")))
 }

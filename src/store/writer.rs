@@ -64,9 +64,7 @@ pub(super) fn run(core: &Arc<Core>, mut requests: mpsc::Receiver<Request>) {
         match alone {
             Some(Request::Sweep(answer)) => drop(answer.send(guarded(core, || sweep(core)))),
             Some(Request::Compact(answer)) => {
-                drop(
-                    answer.send(guarded(core, || core.file.exclusively(|database| Ok(database.compact()?)))),
-                );
+                drop(answer.send(guarded(core, || core.file.compact())));
             }
             Some(Request::Close(answer)) => {
                 requests.close();

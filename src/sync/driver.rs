@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
         table,
         bucket_bits: network.bucket_bits,
         epoch_seconds: network.epoch_seconds,
-        since: context.store.horizon_start(),
+        since: context.store.scope_start(),
     };
     let mut session = Session::new(setup, Duration::ZERO, &mut UnwrapErr(getrandom::SysRng));
     let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();

@@ -91,7 +91,13 @@ async fn being_killed_while_a_store_is_made_leaves_nothing_in_the_way() {
     fs::write(directory.path().join("store.new"), b"half of it").unwrap();
     let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();
     store.commit(series(0, 1)).await.unwrap();
-    assert!(!directory.path().join("store.new").exists());
+    drop(store);
+    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(
+        names.collect::<BTreeSet<_>>(),
+        ["store".into(), "store.new".into()].into(),
+        "nothing is left over"
+    );
     let missing = directory.path().join("no/such/directory");
     assert!(matches!(open(&missing, StoreOptions::default(), &Clock::system()), Err(StoreError::Io { .. })));
 }

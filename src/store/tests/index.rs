@@ -89,6 +89,8 @@ proptest! {
 async fn the_scope_begins_with_the_horizon_or_later() {
     let fixture = Fixture::new(StoreOptions { horizon: Some(10 * DAY), ..StoreOptions::default() });
     let horizon = (START - 10 * DAY).div_ceil(DAY) * DAY;
+    assert_eq!(fixture.store.scope_start(), horizon);
+    // Kept, but its epoch is not within the horizon as a whole.
     let old = Draft { created: horizon - 1, seed: 1, ..Draft::default() };
     let kept = Draft { created: horizon, seed: 2, ..Draft::default() };
     fixture.store.commit(vec![old.new_entry(), kept.new_entry()]).await.unwrap();
@@ -98,6 +100,7 @@ async fn the_scope_begins_with_the_horizon_or_later() {
         fixture.store.index(table(2), 0).await.unwrap(),
         Index { since: horizon, buckets: Vec::new() }
     );
+    assert_eq!(arrivals(&fixture.store).await, [1, 2]);
     let later = fixture.store.index(table(0), horizon + 1).await.unwrap();
     assert_eq!(later, Index { since: horizon + DAY, buckets: Vec::new() });
 }
@@ -115,4 +118,60 @@ async fn digests_are_kept_in_the_file() {
     });
     assert_eq!(stale.unwrap(), 0);
     assert_eq!(fixture.store.index(table(0), 0).await.unwrap(), index);
+}
+
+#[tokio::test]
+async fn long_answers_are_made_one_at_a_time_and_few_wait_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounds = crate::store::query::Bounds { listed: 20, ..Default::default() };
+    let store = open_bounded(&directory.path().join("store"), &Clock::manual(START), bounds);
+    let drafts = (0..60).map(|seed| Draft { seed, created: START + seed * DAY / 20, ..Draft::default() });
+    let drafts: Vec<_> = drafts.collect();
+    store.commit(drafts.iter().map(Draft::new_entry).collect()).await.unwrap();
+    let entries: Vec<_> = drafts.iter().map(Draft::entry).collect();
+    let scopes: Vec<_> = (0..3).map(|day| (START + day * DAY).div_ceil(DAY) * DAY).collect();
+
+    // Somebody is at it, and as many wait as may.
+    let turn = Arc::clone(&store.core.long).acquire_owned().await.unwrap();
+    let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(store.index(table(0), scopes[0]))).collect();
+    while store.core.waiting.available_permits() > 0 {
+        for index in &mut waiting {
+            assert!(futures::poll!(index).is_pending());
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(store.index(table(0), scopes[1]).await, Err(StoreError::Busy)));
+    // Short answers do not wait: nothing in the scope, other requests.
+    assert!(store.index(table(0), START + 30 * DAY).await.unwrap().buckets.is_empty());
+    assert_eq!(store.known(table(0), vec![entries[0].id()]).await.unwrap(), [Presence::Stored]);
+    drop(turn);
+    for index in futures::future::try_join_all(waiting).await.unwrap() {
+        assert_eq!(index.buckets, expected(&entries, scopes[0]).0);
+    }
+    // What was computed once is short from then on.
+    let _turn = store.core.long.acquire().await.unwrap();
+    assert_eq!(store.index(table(0), scopes[0]).await.unwrap().buckets, expected(&entries, scopes[0]).0);
+}
+
+#[tokio::test]
+async fn ids_behind_many_dropped_ones_are_found_in_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounds = crate::store::query::Bounds { listed: 4, ..Default::default() };
+    let store = open_bounded(&directory.path().join("store"), &Clock::manual(START), bounds);
+    let new = series(0, 200);
+    store.commit(new.clone()).await.unwrap();
+    let mut ids: Vec<_> = new.iter().map(|new| new.entry.id()).collect();
+    ids.retain(|id| bucket_of(id, network().bucket_bits) == 2);
+    ids.sort_unstable();
+    let last = ids.pop().unwrap();
+    for id in &ids {
+        store.drop_for_good(table(0), *id, DropReason::Retracted).await.unwrap();
+    }
+    let page = store.bucket_ids(table(0), 0, 2, None, 100).await.unwrap();
+    assert_eq!((page.ids, page.more), (vec![last], false));
+    // Where nothing is in the scope, nothing is searched.
+    let turn = Arc::clone(&store.core.long).acquire_owned().await.unwrap();
+    let page = store.bucket_ids(table(0), START + 2 * DAY, 2, None, 100).await.unwrap();
+    assert!(page.ids.is_empty() && !page.more);
+    drop(turn);
 }

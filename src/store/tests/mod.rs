@@ -142,6 +142,13 @@ fn open(path: &Path, options: StoreOptions, clock: &Clock) -> Result<Store, Stor
     Store::open(path, network(), options, clock.clone())
 }
 
+fn open_bounded(path: &Path, clock: &Clock, bounds: crate::store::query::Bounds) -> Store {
+    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    settings.bounds = bounds;
+    let opener = |path: &Path| redb::Builder::new().create(path);
+    Store::open_with(path, settings, clock.clone(), Arc::new(opener), crate::store::migrate::STEPS).unwrap()
+}
+
 async fn verified(store: &Store) -> Report {
     let report = store.verify(|_| {}).await.unwrap();
     assert!(report.is_clean() && report.sums_compared, "{report:?}");
@@ -255,6 +262,15 @@ async fn a_closed_store_says_so_and_a_compacted_one_has_everything() {
     fixture.store.commit(series(0, 300)).await.unwrap();
     let before = fixture.store.stats().await.unwrap().file_bytes;
     assert!(fixture.store.compact().await.unwrap());
+    // A copy of the open file is what a kill would leave.
+    let copy = fixture.directory.path().join("copy");
+    std::fs::copy(fixture.path(), &copy).unwrap();
+    let repaired = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = Arc::clone(&repaired);
+    let mut builder = redb::Builder::new();
+    builder.set_repair_callback(move |_| told.store(true, std::sync::atomic::Ordering::SeqCst));
+    drop(builder.open(&copy).unwrap());
+    assert!(!repaired.load(std::sync::atomic::Ordering::SeqCst), "a kill after compacting costs a repair");
     assert!(fixture.store.stats().await.unwrap().file_bytes < before);
     assert_eq!(verified(&fixture.store).await.entries, 300);
     fixture.store.close().await.unwrap();

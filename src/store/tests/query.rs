@@ -4,7 +4,7 @@ use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
-use crate::store::{migrate::STEPS, query::Bounds};
+use crate::store::query::Bounds;
 
 struct Model {
     arrival: u64,
@@ -117,11 +117,7 @@ async fn check(
 ) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Clock::manual(START);
-    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
-    settings.bounds = bounds;
-    let opener = |path: &Path| redb::Builder::new().create(path);
-    let path = directory.path().join("store");
-    let store = Store::open_with(&path, settings, clock.clone(), Arc::new(opener), STEPS).unwrap();
+    let store = open_bounded(&directory.path().join("store"), &clock, bounds);
     let mut models: Vec<Model> = Vec::new();
     let mut seed = 0;
     for (seconds, drafts) in batches {
@@ -201,10 +197,11 @@ proptest! {
         tight in any::<bool>(),
         rows in 1usize..20,
         sorted in 0u64..10,
-        lookups in 0usize..30,
+        // Enough for every id in every table: of more, some are not found.
+        lookups in 39usize..60,
     ) {
         let bounds = if tight {
-            Bounds { rows, bytes: 8000, lookups, sorted }
+            Bounds { rows, bytes: 8000, lookups, sorted, ..Bounds::default() }
         } else {
             Bounds::default()
         };
@@ -241,4 +238,32 @@ async fn arrival_times_never_descend_when_the_clock_is_set_back() {
         let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
         assert_eq!(page.entries.into_iter().map(|(arrival, _)| arrival).collect::<Vec<_>>(), expected);
     }
+}
+
+#[tokio::test]
+async fn ids_are_looked_up_and_never_searched_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounds = Bounds { rows: 4, lookups: 4, ..Bounds::default() };
+    let store = open_bounded(&directory.path().join("store"), &Clock::manual(START), bounds);
+    let mut new = series(0, 30);
+    new.push(Draft { table: 1, seed: 30, ..Draft::default() }.new_entry());
+    store.commit(new.clone()).await.unwrap();
+    let mut ids: Vec<_> = new[20..].iter().map(|new| new.entry.id()).collect();
+    ids.sort_unstable();
+    let found = async |filter: Filter| {
+        let page = store.get(filter, None, usize::MAX).await.unwrap();
+        assert!(!page.more, "it was not searched for");
+        let id = |(_, encoded): (u64, Bytes)| Entry::from_trusted(encoded, &network()).unwrap().id();
+        page.entries.into_iter().map(id).collect::<BTreeSet<_>>()
+    };
+    // Two ids in two tables; of more ids, two.
+    for asked in [1, 2, 3, 11] {
+        let filter = Filter { limit: 1000, ..Filter::ids(ids[..asked].to_vec()) };
+        assert_eq!(found(filter).await, ids[..asked.min(2)].iter().copied().collect());
+    }
+    // Four with their table.
+    let ids: Vec<_> = new[20..24].iter().map(|new| new.entry.id()).collect();
+    let filter = Filter::ids(ids.clone()).with_table(table(0));
+    let page = store.get(filter, None, usize::MAX).await.unwrap();
+    assert_eq!(page.entries.iter().map(|(arrival, _)| *arrival).collect::<Vec<_>>(), [21, 22, 23, 24]);
 }

@@ -38,17 +38,18 @@ async fn the_horizon_drops_whole_epochs_in_as_many_steps_as_it_takes() {
     let horizon = 10 * DAY;
     let fixture = Fixture::new(StoreOptions { horizon: Some(horizon), ..StoreOptions::default() });
     let start = fixture.store.horizon_start();
-    assert_eq!(start, (START - horizon).div_ceil(DAY) * DAY);
+    assert_eq!(start, (START - horizon) / DAY * DAY);
     let count = STEP as u64 + 500;
     let old = (0..count).map(|seed| Draft { seed, created: start + DAY - 1, length: 16, ..Draft::default() });
     let old: Vec<_> = old.collect();
     let kept = [Draft { seed: 1, created: start + DAY, ..Draft::default() }];
     stored(&fixture.store, &old).await;
     stored(&fixture.store, &kept).await;
-    fixture.clock.set(start + horizon);
-    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
-    // One second later the next epoch is the first whole one within the horizon.
-    fixture.clock.set(start + horizon + 1);
+    fixture.clock.set(start + DAY + horizon - 1);
+    assert_eq!(fixture.store.horizon_start(), start);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default(), "nothing within the horizon goes");
+    // One second later the whole epoch is older than the horizon.
+    fixture.clock.set(start + DAY + horizon);
     assert_eq!(fixture.store.horizon_start(), start + DAY);
     assert_eq!(fixture.store.sweep().await.unwrap(), Swept { beyond_horizon: count, ..Swept::default() });
     assert_eq!(arrivals(&fixture.store).await, [count + 1]);
@@ -57,14 +58,30 @@ async fn the_horizon_drops_whole_epochs_in_as_many_steps_as_it_takes() {
 }
 
 #[tokio::test]
+async fn the_shortest_horizon_is_an_epoch_and_keeps_what_is_within_it() {
+    let fixture = Fixture::new(StoreOptions { horizon: Some(DAY), ..StoreOptions::default() });
+    for now in [START / DAY * DAY, START / DAY * DAY + DAY - 1] {
+        fixture.clock.set(now);
+        let within = [Draft { created: now - DAY, seed: now, ..Draft::default() }];
+        assert!(fixture.store.horizon_start() <= now - DAY);
+        stored(&fixture.store, &within).await;
+        assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+        assert_eq!(presence(&fixture.store, &within).await, [Presence::Stored]);
+    }
+    let options = StoreOptions { horizon: Some(DAY - 1), ..StoreOptions::default() };
+    let error = open(&fixture.path(), options, &fixture.clock).unwrap_err();
+    assert!(matches!(error, StoreError::HorizonTooShort { least: DAY, got } if got == DAY - 1), "{error}");
+}
+
+#[tokio::test]
 async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte() {
-    let limit = MIB / 4;
+    let limit = charge::LEAST_TABLE_LIMIT;
     let limits = [(table(0), limit)].into();
     let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
     let other: Vec<_> = (0..300).map(|seed| Draft { seed, table: 1, ..Draft::default() }).collect();
     stored(&fixture.store, &other).await;
     let drafts: Vec<_> = (0..300)
-        .map(|seed| Draft { seed, length: 100 + (seed as usize * 37) % 900, ..Draft::default() })
+        .map(|seed| Draft { seed, length: 5000 + (seed as usize * 370) % 9000, ..Draft::default() })
         .collect();
     let mut outcomes = Vec::new();
     for part in drafts.chunks(50) {
@@ -139,4 +156,111 @@ async fn too_many_dropped_ids_are_forgotten_those_first_that_cost_nobody_anythin
     let refused = (0..20).map(|seed| EntryId::from_bytes([seed; 32])).collect();
     assert_eq!(fixture.store.known(table(0), refused).await.unwrap(), [Presence::Unknown; 20]);
     assert_eq!(verified(&fixture.store).await.dropped, 10);
+}
+
+#[tokio::test]
+async fn the_evicted_stay_known_for_a_week_and_can_come_back() {
+    let limits = [(table(0), charge::LEAST_TABLE_LIMIT)].into();
+    let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
+    let drafts: Vec<_> =
+        (0..20).map(|seed| Draft { seed, length: 200_000 + seed as usize, ..Draft::default() }).collect();
+    let mut evicted = None;
+    for draft in &drafts {
+        fixture.store.commit(vec![draft.new_entry()]).await.unwrap();
+        evicted = presence(&fixture.store, &drafts).await.iter().position(|p| *p == Presence::Dropped);
+        if evicted.is_some() {
+            break;
+        }
+    }
+    let evicted = [drafts[evicted.unwrap()].clone()];
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Dropped]);
+    fixture.clock.set(START + 7 * DAY - 1);
+    fixture.store.sweep().await.unwrap();
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Dropped]);
+    fixture.clock.set(START + 7 * DAY);
+    assert!(fixture.store.sweep().await.unwrap().forgotten > 0);
+    assert_eq!(presence(&fixture.store, &evicted).await, [Presence::Unknown]);
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_not_given_again() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let expiring = |table, seed| Draft { table, seed, expires: Some(START + 10), ..Draft::default() };
+    stored(
+        &fixture.store,
+        &[expiring(0, 1), expiring(1, 2), Draft { table: 2, seed: 3, ..Draft::default() }],
+    )
+    .await;
+    let known = async |store: &Store| {
+        let tables = store.tables().await.unwrap();
+        tables.into_iter().map(|summary| (summary.table, summary.entries)).collect::<Vec<_>>()
+    };
+    fixture.clock.set(START + 10);
+    fixture.store.sweep().await.unwrap();
+    assert_eq!(known(&fixture.store).await, [(table(0), 0), (table(1), 0), (table(2), 1)]);
+    verified(&fixture.store).await;
+    fixture.clock.set(START + 10 + 7 * DAY);
+    assert_eq!(fixture.store.sweep().await.unwrap().forgotten, 2);
+    assert_eq!(known(&fixture.store).await, [(table(2), 1)]);
+    assert_eq!(fixture.store.table_key(table(1)).await.unwrap(), None);
+    verified(&fixture.store).await;
+    // The last one goes too; numbers go on all the same.
+    let id = Draft { table: 2, seed: 3, ..Draft::default() }.entry().id();
+    fixture.store.drop_for_good(table(2), id, DropReason::Retracted).await.unwrap();
+    fixture.reopen().await;
+    stored(&fixture.store, &[Draft { table: 1, seed: 4, ..Draft::default() }]).await;
+    let number = fixture.store.core.file.read(|txn| super::super::index::number_of(txn, &table(1)));
+    assert_eq!(number.unwrap(), Some(4));
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_read() {
+    type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
+    let spoils: [Spoil; 3] = [
+        |row| Some(row[..10].to_vec()),
+        |row| Some([&row[..schema::EntryRow::PREFIX], &[0xff; 400]].concat()),
+        |_| None,
+    ];
+    for spoil in spoils {
+        let limits = [(table(1), charge::LEAST_TABLE_LIMIT)].into();
+        let options =
+            StoreOptions { table_limits: limits, horizon: Some(30 * DAY), ..StoreOptions::default() };
+        let fixture = Fixture::new(options);
+        let expiring = |seed| Draft { seed, expires: Some(START + 10), ..Draft::default() };
+        let heavy = |seed| Draft { table: 1, seed, length: 200_000 + 10 * seed as usize, ..Draft::default() };
+        stored(&fixture.store, &[expiring(1), expiring(2), Draft { seed: 3, ..Draft::default() }]).await;
+        stored(&fixture.store, &(4..9).map(heavy).collect::<Vec<_>>()).await;
+        let damage = |txn: &redb::WriteTransaction| {
+            let mut entries = txn.open_table(schema::ENTRIES)?;
+            let victims = [1, 3, 4, 5, 6, 7, 8];
+            for arrival in victims {
+                let row = entries.remove(arrival)?.unwrap().value().to_vec();
+                if let Some(spoiled) = spoil(&row) {
+                    entries.insert(arrival, spoiled.as_slice())?;
+                }
+            }
+            Ok(((), true))
+        };
+        fixture.store.core.file.write(damage).unwrap();
+        let recipients = vec![recipient(1)];
+        let page = fixture.store.get(Filter { recipients, ..everything(&fixture.store) }, None, usize::MAX);
+        let found: Vec<_> = page.await.unwrap().entries.into_iter().map(|(arrival, _)| arrival).collect();
+        assert_eq!(found, [2], "what is sound is found");
+        // All entries of the full table are damaged; it takes new ones all the same.
+        for seed in 20..40 {
+            fixture.store.commit(vec![heavy(seed).new_entry()]).await.unwrap();
+        }
+        fixture.clock.set(START + 10);
+        assert_eq!(fixture.store.sweep().await.unwrap().expired, 2);
+        assert_eq!(presence(&fixture.store, &[expiring(2)]).await, [Presence::Dropped]);
+        fixture.clock.set(START + 32 * DAY);
+        let swept = fixture.store.sweep().await.unwrap();
+        assert!(swept.beyond_horizon > 0, "{swept:?}");
+        assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+        let fresh = Draft { created: START + 32 * DAY, seed: 50, ..Draft::default() };
+        stored(&fixture.store, &[fresh]).await;
+        assert_eq!(arrivals(&fixture.store).await.len(), 1);
+    }
 }

@@ -1,0 +1,87 @@
+//! The index keys of many entries, collected to be written together.
+
+use p2pdb_protocol::id::EntryId;
+use redb::{Error, Key, Table, Value};
+
+use super::{
+    Settings,
+    schema::{Facts, Place},
+};
+
+/// An entry to be removed, and the index row that led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Found {
+    pub(super) arrival: u64,
+    pub(super) key: FoundBy,
+}
+
+/// An index row, but for the arrival number in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FoundBy {
+    /// Table number and id.
+    Id(u32, EntryId),
+    /// Table number, score and what the entry is charged.
+    Score(u32, u64, u64),
+    /// Table number and epoch.
+    Epoch(u32, u64),
+    /// `expires`.
+    Expiry(u64),
+}
+
+/// Index keys of many entries, to be written in ascending order: that touches each page once.
+#[derive(Default)]
+pub(super) struct Keys {
+    /// No place: the id is not known any longer.
+    pub(super) by_id: Vec<(u32, EntryId, Option<Place>)>,
+    pub(super) by_table: Vec<(u32, u64)>,
+    pub(super) by_recipient: Vec<(u64, u64)>,
+    pub(super) by_score: Vec<((u32, u64, u64), u64)>,
+    pub(super) by_epoch: Vec<(u32, u64, u64)>,
+    pub(super) by_expiry: Vec<(u64, u64)>,
+}
+
+impl Keys {
+    pub(super) fn add(&mut self, facts: &Facts<'_>, settings: &Settings, place: Option<Place>) {
+        self.by_id.push((facts.table_no, facts.id, place));
+        self.by_table.push(facts.table_key());
+        self.by_recipient.extend(facts.recipient_keys());
+        self.by_score.push((facts.score_key(), facts.charge()));
+        self.by_epoch.push(facts.epoch_key(&settings.network));
+        self.by_expiry.extend(facts.expiry_key());
+    }
+
+    pub(super) fn add_found(&mut self, found: FoundBy, arrival: u64) {
+        match found {
+            // A row by id is either replaced or, if the entry is missing, all that says that the id is known.
+            FoundBy::Id(..) => {}
+            FoundBy::Score(table_no, score, charge) => {
+                self.by_score.push(((table_no, score, arrival), charge));
+            }
+            FoundBy::Epoch(table_no, epoch) => self.by_epoch.push((table_no, epoch, arrival)),
+            FoundBy::Expiry(expires) => self.by_expiry.push((expires, arrival)),
+        }
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.by_id.sort_unstable_by_key(|(table_no, id, _)| (*table_no, *id));
+        self.by_table.sort_unstable();
+        self.by_recipient.sort_unstable();
+        self.by_score.sort_unstable();
+        self.by_epoch.sort_unstable();
+        self.by_expiry.sort_unstable();
+    }
+}
+
+pub(super) fn insert_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
+where
+    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
+{
+    keys.iter().try_for_each(|key| table.insert(*key, ()).map(drop).map_err(Error::from))
+}
+
+pub(super) fn remove_all<K>(table: &mut Table<'_, K, ()>, keys: &[K]) -> Result<(), Error>
+where
+    K: Key + Copy + 'static + for<'a> Value<SelfType<'a> = K>,
+{
+    keys.iter().try_for_each(|key| table.remove(*key).map(drop).map_err(Error::from))
+}
