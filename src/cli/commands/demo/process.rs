@@ -135,8 +135,8 @@ impl NodeProcess {
         });
         let read = tokio::time::timeout(START_DEADLINE, read).await;
         let (line, output) = read.with_context(|| node.complaint("cannot be reached in time"))???;
-        let running: Running = serde_json::from_str(&line)
-            .with_context(|| node.complaint("ended before it could be reached"))?;
+        let running: Running =
+            serde_json::from_str(&line).with_context(|| node.complaint("ended before it could be reached"))?;
         node.address = running.addresses.into_iter().next().context("a node listens nowhere")?;
         node.peer = running.peer.parse().context("a node has a strange peer id")?;
         node._output = Some(output);
@@ -190,8 +190,7 @@ impl NodeProcess {
         let log = fs::read_to_string(self.home.root().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n    ");
-        let said =
-            if last.is_empty() { "it logged nothing".to_owned() } else { format!("its log:\n    {last}") };
+        let said = if last.is_empty() { "it logged nothing".to_owned() } else { format!("its log:\n    {last}") };
         format!("node {} (process {}) {what}; {said}", self.name, self.child.id())
     }
 }

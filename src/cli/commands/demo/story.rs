@@ -132,11 +132,7 @@ async fn meet(
         without_peer(a.address())
     );
     let node = |node: &NodeProcess| json!({ "process": node.process(), "peer": node.peer().to_string(), "address": node.address() });
-    teller.done(
-        "meet",
-        text,
-        json!({ "bootstrap": a.address(), "a": node(a), "b": node(b), "c": node(c) }),
-    )?;
+    teller.done("meet", text, json!({ "bootstrap": a.address(), "a": node(a), "b": node(b), "c": node(c) }))?;
     Ok(nodes)
 }
 
@@ -146,8 +142,7 @@ async fn status_of(nodes: &mut [NodeProcess; 3], place: usize) -> Result<Status>
 
 fn seal(network: &Network, people: &People, teller: &mut Teller<'_>) -> Result<SealedEntry> {
     let recipients = [people.ann.public_key().clone(), people.ben.public_key().clone()];
-    let content =
-        Content { media_type: "text/plain; charset=utf-8".to_owned(), data: TEXT.as_bytes().to_vec() };
+    let content = Content { media_type: "text/plain; charset=utf-8".to_owned(), data: TEXT.as_bytes().to_vec() };
     let draft = Draft {
         table: &people.table,
         recipients: &recipients,
@@ -159,18 +154,14 @@ fn seal(network: &Network, people: &People, teller: &mut Teller<'_>) -> Result<S
     let sealed = draft.seal(&mut rng(), network)?;
     let bytes = sealed.to_bytes();
     let word = TEXT.split(' ').next().unwrap_or(TEXT);
-    ensure!(
-        !contains(&bytes, word.as_bytes()) && !contains(&bytes, TEXT.as_bytes()),
-        "the text is not encrypted"
-    );
+    ensure!(!contains(&bytes, word.as_bytes()) && !contains(&bytes, TEXT.as_bytes()), "the text is not encrypted");
     let text = format!(
         "{} bytes of text by Ben, sealed for Ann and Ben, are {} bytes: {}",
         TEXT.len(),
         format::count(bytes.len() as u64),
         short(&sealed.id().to_string())
     );
-    let facts =
-        json!({ "id": sealed.id(), "text": TEXT, "text_bytes": TEXT.len(), "sealed_bytes": bytes.len() });
+    let facts = json!({ "id": sealed.id(), "text": TEXT, "text_bytes": TEXT.len(), "sealed_bytes": bytes.len() });
     teller.done("seal", text, facts)?;
     Ok(sealed)
 }
@@ -188,19 +179,13 @@ async fn publish(
     let cheat = Visitor::new(network, a).await?;
     let cheap = forge::cheap(sealed, network, CHEAP_PARTS)?;
     refused(&cheat, &cheap, people, Refusal::WorkInsufficient).await?;
-    let text =
-        format!("A refuses it with 1/{CHEAP_PARTS} of the work: {}", reason(Refusal::WorkInsufficient));
-    teller.done(
-        "too cheap",
-        text,
-        json!({ "refusal": Refusal::WorkInsufficient.name(), "price": network.work_price / CHEAP_PARTS }),
-    )?;
+    let text = format!("A refuses it with 1/{CHEAP_PARTS} of the work: {}", reason(Refusal::WorkInsufficient));
+    teller.done("too cheap", text, json!({ "refusal": Refusal::WorkInsufficient.name(), "price": network.work_price / CHEAP_PARTS }))?;
 
     let entry = mine(context, network, sealed, teller).await?;
     let forged = forge::forged(&entry, &people.eve, network)?;
     refused(&cheat, &forged, people, Refusal::SignatureInvalid).await?;
-    let text =
-        format!("A refuses it signed by Eve's key for the table's: {}", reason(Refusal::SignatureInvalid));
+    let text = format!("A refuses it signed by Eve's key for the table's: {}", reason(Refusal::SignatureInvalid));
     teller.done("forged", text, json!({ "refusal": Refusal::SignatureInvalid.name() }))?;
     cheat.client.stop().await;
 
@@ -213,16 +198,8 @@ async fn publish(
     ensure!(outcomes == [Outcome::Stored], "node A answered {outcomes:?}, expected stored");
     poster.client.stop().await;
     let size = entry.encoded().len();
-    let text = format!(
-        "A stored it for good, all {} bytes, in {}",
-        format::count(size as u64),
-        milliseconds(elapsed)
-    );
-    teller.done(
-        "put",
-        text,
-        json!({ "node": "A", "outcome": "stored", "bytes": size, "milliseconds": elapsed.as_millis() }),
-    )?;
+    let text = format!("A stored it for good, all {} bytes, in {}", format::count(size as u64), milliseconds(elapsed));
+    teller.done("put", text, json!({ "node": "A", "outcome": "stored", "bytes": size, "milliseconds": elapsed.as_millis() }))?;
     Ok(entry)
 }
 
@@ -310,11 +287,7 @@ async fn read(network: &Network, people: &People, c: &NodeProcess, teller: &mut 
     let [found] = found.as_slice() else { bail!("node C serves Ann {} entries, expected 1", found.len()) };
     check_text(found, &people.ann, people)?;
     let text = format!("Ann, from C, by her own key: \"{TEXT}\"");
-    teller.done(
-        "read",
-        text,
-        json!({ "node": "C", "reader": ann, "text": TEXT, "author": people.ben.public_key().recipient_id() }),
-    )?;
+    teller.done("read", text, json!({ "node": "C", "reader": ann, "text": TEXT, "author": people.ben.public_key().recipient_id() }))?;
 
     let eve = people.eve.public_key().recipient_id();
     let for_eve = visitor.client.get_all(visitor.node, &Filter::recipient(eve)).await?;
@@ -327,15 +300,8 @@ async fn read(network: &Network, people: &People, c: &NodeProcess, teller: &mut 
     let unwrapped = wrapped.iter().filter(|key| people.eve.decrypt(WRAP_LABEL, &key.wrapped).is_ok()).count();
     ensure!(unwrapped == 0, "Eve's key unwraps the content key");
     visitor.client.stop().await;
-    let text = format!(
-        "Eve can get it, but her key unwraps none of its {} copies of the content key",
-        wrapped.len()
-    );
-    teller.done(
-        "eavesdrop",
-        text,
-        json!({ "node": "C", "reader": eve, "wrapped_keys": wrapped.len(), "unwrapped": unwrapped }),
-    )
+    let text = format!("Eve can get it, but her key unwraps none of its {} copies of the content key", wrapped.len());
+    teller.done("eavesdrop", text, json!({ "node": "C", "reader": eve, "wrapped_keys": wrapped.len(), "unwrapped": unwrapped }))
 }
 
 /// Kills the node that the entry was put to. A reader who knows B alone gets it all the same.
@@ -358,18 +324,11 @@ async fn kill(
     })
     .await?;
     ensure!(!found.nodes.contains(&a.peer()), "node A answers after it was killed");
-    let [entry] = found.entries.as_slice() else {
-        bail!("{} entries for Ben, expected 1", found.entries.len())
-    };
+    let [entry] = found.entries.as_slice() else { bail!("{} entries for Ben, expected 1", found.entries.len()) };
     check_text(entry, &people.ben, people)?;
     visitor.client.stop().await;
-    let text =
-        format!("A (process {}) is killed ({status}); B and C serve it still, and Ben reads it", a.process());
-    teller.done(
-        "kill",
-        text,
-        json!({ "process": a.process(), "status": status.to_string(), "served_by": ["B", "C"] }),
-    )?;
+    let text = format!("A (process {}) is killed ({status}); B and C serve it still, and Ben reads it", a.process());
+    teller.done("kill", text, json!({ "process": a.process(), "status": status.to_string(), "served_by": ["B", "C"] }))?;
     Ok(a)
 }
 
@@ -390,17 +349,12 @@ async fn recover(
     })
     .await?;
     let elapsed = began.elapsed();
-    ensure!(
-        status.sync.fetched == 1,
-        "node A got {} entries by reconciliation, expected 1",
-        status.sync.fetched
-    );
+    ensure!(status.sync.fetched == 1, "node A got {} entries by reconciliation, expected 1", status.sync.fetched);
     let table = Some(people.table.public_key().table_id());
     let mut indexes = Vec::new();
     for node in [&a, &*b, &*c] {
         let visitor = Visitor::new(network, node).await?;
-        let index =
-            visitor.client.index(visitor.node, IndexRequest { table, ..IndexRequest::default() }).await?;
+        let index = visitor.client.index(visitor.node, IndexRequest { table, ..IndexRequest::default() }).await?;
         visitor.client.stop().await;
         indexes.push(index.buckets.into_inner());
     }
@@ -433,10 +387,7 @@ impl Visitor {
         })
         .await?;
         let peer = client.connect(node.address().clone()).await?;
-        client
-            .hello(peer, None)
-            .await
-            .with_context(|| format!("node {} does not introduce itself", node.name))?;
+        client.hello(peer, None).await.with_context(|| format!("node {} does not introduce itself", node.name))?;
         Ok(Self { client, node: peer })
     }
 
@@ -447,11 +398,7 @@ impl Visitor {
 
 async fn refused(cheat: &Visitor, entry: &Entry, people: &People, expected: Refusal) -> Result<()> {
     let outcomes = cheat.put(entry, people).await?;
-    ensure!(
-        outcomes == [Outcome::Refused(expected)],
-        "node A answered {outcomes:?}, expected {}",
-        expected.name()
-    );
+    ensure!(outcomes == [Outcome::Refused(expected)], "node A answered {outcomes:?}, expected {}", expected.name());
     Ok(())
 }
 
@@ -495,9 +442,5 @@ fn short(id: &str) -> String {
 }
 
 fn without_peer(address: &Multiaddr) -> String {
-    address
-        .iter()
-        .filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_)))
-        .collect::<Multiaddr>()
-        .to_string()
+    address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect::<Multiaddr>().to_string()
 }
