@@ -1,5 +1,7 @@
 //! Everything that changes within one transaction: entries, their index rows and all counters together.
 
+mod tables;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use p2pdb_protocol::{
@@ -13,7 +15,7 @@ use redb::{Error, ReadableTable, Table, WriteTransaction};
 use super::{
     Settings, charge,
     keys::{Found, FoundBy, Keys, insert_all, remove_all},
-    schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals, damaged},
+    schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals},
 };
 
 /// For how long an id stays known that was refused unseen, in seconds.
@@ -300,26 +302,6 @@ impl<'t> Batch<'t> {
         Ok(true)
     }
 
-    /// Gives the place of tables that nothing is known of any longer to others.
-    fn remove_empty_tables(&mut self) -> Result<(), Error> {
-        let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
-        let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
-        for table_no in std::mem::take(&mut self.thinned) {
-            let ids = (table_no, &[0; 32])..=(table_no, &[0xff; 32]);
-            if self.by_id.range(ids)?.next().is_some() {
-                continue;
-            }
-            if let Some(row) = self.tables.remove(table_no)? {
-                if let Ok((table, _)) = schema::parse_table(row.value()) {
-                    numbers.remove(table.as_bytes())?;
-                }
-            }
-            totals.remove(table_no)?;
-            self.totals.remove(&table_no);
-        }
-        Ok(())
-    }
-
     pub(super) const fn settings(&self) -> &'t Settings {
         self.settings
     }
@@ -338,31 +320,6 @@ impl<'t> Batch<'t> {
         self.totals.keys().copied().collect()
     }
 
-    /// Every table's number and id.
-    pub(super) fn table_ids(&self) -> Result<Vec<(u32, TableId)>, Error> {
-        let mut ids = Vec::new();
-        for row in self.tables.iter()? {
-            let (table_no, row) = row?;
-            match schema::parse_table(row.value()) {
-                Ok((table, _)) => ids.push((table_no.value(), table)),
-                Err(error) => tracing::error!(%error, "a table is passed over"),
-            }
-        }
-        Ok(ids)
-    }
-
-    /// The id of a table, if it can be read, and what its entries are charged as of now.
-    pub(super) fn table_charge(&mut self, table_no: u32) -> Result<Option<(TableId, u64)>, Error> {
-        let id = self.tables.get(table_no)?.and_then(|row| Some(schema::parse_table(row.value()).ok()?.0));
-        match id {
-            Some(id) => Ok(Some((id, totals_of(&mut self.totals, self.txn, table_no)?.charge))),
-            None => {
-                tracing::error!(table_no, "a table that entries name cannot be read");
-                Ok(None)
-            }
-        }
-    }
-
     /// Where an id is; one whose row makes no sense is left alone, as if it were dropped for ever.
     fn place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
         let Some(row) = self.by_id.get((table_no, id.as_bytes()))? else { return Ok(None) };
@@ -370,20 +327,6 @@ impl<'t> Batch<'t> {
             tracing::error!(%id, %error, "an id is passed over");
             Place::Dropped { reason: DropReason::Refused, forget_at: u64::MAX }
         })))
-    }
-
-    fn intern(&mut self, table: TableId, key: &PublicKey) -> Result<u32, Error> {
-        let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
-        if let Some(number) = numbers.get(table.as_bytes())? {
-            return Ok(number.value());
-        }
-        let number = u32::try_from(self.state.next_table)
-            .map_err(|_| damaged(format!("table numbers end at {}", self.state.next_table)))?;
-        self.state.next_table += 1;
-        numbers.insert(table.as_bytes(), number)?;
-        self.tables.insert(number, [table.as_bytes().as_slice(), key.der()].concat().as_slice())?;
-        self.changed = true;
-        Ok(number)
     }
 
     fn remember(

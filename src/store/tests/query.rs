@@ -2,6 +2,7 @@
 
 use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use redb::ReadableTable;
 
 use super::*;
 use crate::store::query::Bounds;
@@ -266,4 +267,29 @@ async fn ids_are_looked_up_and_never_searched_for() {
     let filter = Filter::ids(ids.clone()).with_table(table(0));
     let page = store.get(filter, None, usize::MAX).await.unwrap();
     assert_eq!(page.entries.iter().map(|(arrival, _)| *arrival).collect::<Vec<_>>(), [21, 22, 23, 24]);
+}
+
+#[tokio::test]
+async fn an_entry_is_not_hashed_again_to_be_found_or_dropped() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let new = series(0, 3);
+    fixture.store.commit(new.clone()).await.unwrap();
+    let id = new[1].entry.id();
+    // With another body the entry has another id; only a verification computes it.
+    let flip = |txn: &redb::WriteTransaction| {
+        let mut entries = txn.open_table(schema::ENTRIES)?;
+        let mut row = entries.get(2)?.unwrap().value().to_vec();
+        let body = row.len() - 256 - 8 - 10;
+        row[body] ^= 1;
+        entries.insert(2, row.as_slice())?;
+        Ok(((), true))
+    };
+    fixture.store.core.file.write(flip).unwrap();
+    let bucket = Some(bucket_of(&id, network().bucket_bits));
+    let filter = Filter { bucket, recipients: vec![recipient(1)], ..Filter::ids(vec![id]) };
+    let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
+    assert_eq!(page.entries.iter().map(|(arrival, _)| *arrival).collect::<Vec<_>>(), [2]);
+    assert!(fixture.store.verify(|_| {}).await.unwrap().problems > 0);
+    fixture.store.drop_for_good(table(0), id, DropReason::Retracted).await.unwrap();
+    assert_eq!(verified(&fixture.store).await.entries, 2);
 }
