@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     ingest::Way,
-    store::Presence,
+    store::{Presence, StoreError},
     swarm::{Conduct, RequestError},
     sync::Context,
 };
@@ -191,7 +191,11 @@ async fn unknown(context: &Context, table: TableId, question: RequestId, ids: Ve
     }
 }
 
-fn stuck(error: &crate::store::StoreError) -> Happened {
-    tracing::error!(%error, "reconciliation stops");
+fn stuck(error: &StoreError) -> Happened {
+    match error {
+        // The next round finds it less busy.
+        StoreError::Busy => tracing::debug!("the store is busy with other indexes: reconciliation stops"),
+        error => tracing::error!(%error, "reconciliation stops"),
+    }
     Happened::Stuck
 }

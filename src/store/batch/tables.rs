@@ -56,10 +56,10 @@ impl Batch<'_> {
             if self.by_id.range(ids)?.next().is_some() {
                 continue;
             }
-            if let Some(row) = self.tables.remove(table_no)? {
-                if let Ok((table, _)) = schema::parse_table(row.value()) {
-                    numbers.remove(table.as_bytes())?;
-                }
+            if let Some(row) = self.tables.remove(table_no)?
+                && let Ok((table, _)) = schema::parse_table(row.value())
+            {
+                numbers.remove(table.as_bytes())?;
             }
             totals.remove(table_no)?;
             self.totals.remove(&table_no);

@@ -68,7 +68,9 @@ impl<'a> Teller<'a> {
 
     /// Tells that a step is done: in words for people, and as facts, which must be an object, for programs.
     fn done(&mut self, step: &'static str, text: String, facts: Value) -> Result<()> {
-        let Value::Object(facts) = facts else { return Err(anyhow!("the facts of {step} are not an object")) };
+        let Value::Object(facts) = facts else {
+            return Err(anyhow!("the facts of {step} are not an object"));
+        };
         let now = monotonic();
         let seconds = (now - self.last).as_secs_f64();
         self.last = now;
