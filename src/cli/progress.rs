@@ -26,6 +26,13 @@ const WORK: &str = "proof of work [{bar:32}] {msg} puzzles, {eta} left";
 const BYTES: &str = "{prefix} [{bar:32}] {bytes} of {total_bytes}, {msg} entries, {eta} left";
 const ENTRIES: &str = "{prefix} [{bar:32}] {human_pos} of {human_len} rows, {eta} left";
 
+const FETCHED: &str = "first sync {spinner} {human_pos} entries, {msg}";
+
+/// The progress of a first sync, whose end is not known beforehand.
+pub(super) fn fetched(context: &Context) -> ProgressBar {
+    bar(context, None, FETCHED)
+}
+
 /// The progress of one proof of work.
 pub(super) struct WorkBar {
     bar: ProgressBar,
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_templates() {
-        for template in [WORK, BYTES, ENTRIES] {
+        for template in [WORK, BYTES, ENTRIES, FETCHED] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -276,6 +276,12 @@ impl Node {
         Ok(addresses.into_iter().filter_map(|address| address.with_p2p(peer).ok()).collect())
     }
 
+    /// What reconciliation did since the start.
+    #[must_use]
+    pub fn sync_totals(&self) -> sync::Totals {
+        self.sync.totals()
+    }
+
     /// The node at a glance.
     ///
     /// # Errors

@@ -19,14 +19,18 @@ use crate::{
         Exit,
         context::Context,
         failure::Advise as _,
+        format,
         node_config::{node_config, read_node_key},
         output::{Answer, note},
+        progress,
     },
     config::{Config, bootstrap::parse_address},
     node::{Node, admin},
     swarm::Event,
 };
 
+/// How often is looked how far the first sync is.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Listening takes milliseconds; an address that is not there by then shows in the log.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Requests to the admin socket that are under way on shutdown have this long.
@@ -86,12 +90,31 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                () = show_first_sync(&node, context) => {}
             }
         };
         let served = serve(&node, &socket, config.listen.len(), context, stopped).await;
         owned(node).await?.stop().await.context("the node did not stop cleanly")?;
         served.map(|()| Exit::Success)
     })
+}
+
+/// Shows, to whoever watches, what the first round of reconciliation fetches; never ends.
+async fn show_first_sync(node: &Node, context: &Context) {
+    if context.shows_progress() {
+        let bar = progress::fetched(context);
+        loop {
+            let totals = node.sync_totals();
+            bar.set_position(totals.fetched);
+            bar.set_message(format::bytes(totals.received_bytes));
+            if totals.sessions > 0 && totals.running == 0 {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        bar.finish_and_clear();
+    }
+    std::future::pending().await
 }
 
 /// Tells where the node is reached and answers on the admin socket, until `stopped`.
