@@ -38,7 +38,7 @@ impl Default for Network {
         Self {
             name: "p2pdb-main".to_owned(),
             bucket_bits: 12,
-            work_price: 1 << 28,
+            work_price: 1 << 29,
             work_base_bytes: 2048,
             work_puzzles: 64,
             max_entry_bytes: 262_144,

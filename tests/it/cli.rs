@@ -287,12 +287,12 @@ fn a_card_brings_its_nodes_and_stays_on_its_network() {
 fn the_price_of_an_entry_follows_from_the_hash_rate() {
     let home = Home::none();
     let bench = home.json(&["work", "bench", "--seconds", "0.05"]);
-    assert_eq!((&bench["network"], &bench["hashes_per_entry"]), (&"p2pdb-main".into(), &(1u64 << 28).into()));
+    assert_eq!((&bench["network"], &bench["hashes_per_entry"]), (&"p2pdb-main".into(), &(1u64 << 29).into()));
     for rate in [&bench["one_core"], &bench["all_cores"]] {
         let (speed, time) =
             (rate["hashes_per_second"].as_f64().unwrap(), rate["seconds_per_entry"].as_f64().unwrap());
         assert!(speed > 1000.0, "{bench}");
-        assert!((speed * time / (1u64 << 28) as f64 - 1.0).abs() < 1e-6, "{bench}");
+        assert!((speed * time / (1u64 << 29) as f64 - 1.0).abs() < 1e-6, "{bench}");
     }
     let dev = Home::dev().json(&["work", "bench", "--seconds", "0.05"]);
     assert!(dev["hashes_per_entry"].as_u64().unwrap() < 1 << 20, "{dev}");

@@ -46,7 +46,7 @@ fn errors_name_the_key_and_what_to_do() {
         ("name = 'Notes \"2026\"'", "name = ''", "`name` is \"\""),
         ("[recipient]", "[recipients]", "unknown field `recipients`"),
         ("bucket_bits = 12", "bucket_bits = 99", "in [network]: `bucket_bits` is 99, expected 0 to 12"),
-        ("work_price = 268435456\n", "", "in [network]: not a network file: "),
+        ("work_price = 536870912\n", "", "in [network]: not a network file: "),
     ] {
         assert!(text.contains(from), "{from} in {}", text.get(..300).unwrap());
         let message = error(&text.replacen(from, to, 1));

@@ -16,7 +16,7 @@ fn the_file_survives_writing_and_reading() {
 #[test]
 fn errors_name_the_key() {
     for (from, to, expected) in [
-        ("work_price = 268435456", "work_price = 0", "`work_price` is 0, expected 1 to 281474976710656"),
+        ("work_price = 536870912", "work_price = 0", "`work_price` is 0, expected 1 to 281474976710656"),
         ("work_price", "work_prize", "work_prize"),
         ("bucket_bits = 12", "bucket_bits = 13", "`bucket_bits` is 13, expected 0 to 12"),
         ("epoch_seconds = 604800\n", "", "missing field `epoch_seconds`"),

@@ -39,7 +39,7 @@ fn puzzles_are_those_of_the_specification() {
 #[test]
 fn the_price_grows_with_the_size() {
     let default = Network::default();
-    for (size, hashes) in [(0, 1 << 28), (2048, 1 << 28), (2049, (1 << 28) + (1 << 17)), (4096, 1 << 29)] {
+    for (size, hashes) in [(0, 1 << 29), (2048, 1 << 29), (2049, (1 << 29) + (1 << 18)), (4096, 1 << 30)] {
         assert_eq!(price(&default, size), hashes, "{size} bytes");
     }
     assert_eq!(price(&network(3, 2, 1), 3), 4, "rounded down");

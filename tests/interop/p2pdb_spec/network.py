@@ -23,7 +23,7 @@ _RANGES = {
 class Network:
     name: str = "p2pdb-main"
     bucket_bits: int = 12
-    work_price: int = 2**28
+    work_price: int = 2**29
     work_base_bytes: int = 2048
     work_puzzles: int = 64
     max_entry_bytes: int = 262144

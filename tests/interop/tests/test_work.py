@@ -9,9 +9,9 @@ from p2pdb_spec.network import Network
 def test_price_rises_with_the_size_beyond_the_base() -> None:
     network = Network()
     assert [work.price(network, size) for size in (0, 2048, 2049, 4096)] == [
-        2**28, 2**28, 2**28 * 2049 // 2048, 2**29,
+        2**29, 2**29, 2**29 * 2049 // 2048, 2**30,
     ]  # fmt: skip
-    assert work.target(network, 0) == (2**64 - 1) // 2**22
+    assert work.target(network, 0) == (2**64 - 1) // 2**23
 
 
 def test_prices_beyond_64_bits_and_of_nothing() -> None:
