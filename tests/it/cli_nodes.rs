@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
-    process::{Child, Output, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -37,10 +37,8 @@ impl Node {
     }
 
     fn signal(&self, signal: &str) {
-        let status = std::process::Command::new("kill")
-            .args(["-s", signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let status =
+            Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -199,10 +197,10 @@ fn many_entries_go_in_batches_and_filters_find_them() {
     let node = Node::run(&publisher, &["--tables", &table]);
     let peer = ["--peer", &node.address];
     publisher.ok(&["key", "new", "a", "--bits", "2048"]);
+    let acknowledged = publisher.path("acknowledged");
+    let put = ["put", "--table", "news", "--records", "-", "--to", "a", "--json", "--acknowledged"];
     let mut child = publisher
-        .command(
-            &[&["put", "--table", "news", "--each", "paragraph", "--to", "a", "--json"][..], &peer].concat(),
-        )
+        .command(&[&put[..], &[text(&acknowledged)], &peer].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -212,9 +210,9 @@ fn many_entries_go_in_batches_and_filters_find_them() {
     child.stdin.take().unwrap().write_all(records.join("\n").as_bytes()).unwrap();
     let output: Output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    let posted = lines(std::str::from_utf8(&output.stdout).unwrap());
-    assert_eq!(posted.len(), 40);
-    let id = posted[7]["id"].as_str().unwrap();
+    let acknowledged = std::fs::read_to_string(acknowledged).unwrap();
+    assert_eq!(acknowledged.lines().count(), 40);
+    let id = acknowledged.lines().nth(7).unwrap();
 
     let count = |filter: &[&str]| {
         publisher.json(&[&["get"][..], filter, &peer].concat())["entries"].as_array().unwrap().len()
@@ -327,4 +325,27 @@ fn entries_travel_in_files_through_the_same_checks() {
     assert_eq!(other.json(&["verify"])["entries"], 1);
     fs::write(&exported, "not an export").unwrap();
     other.fails_with(1, &["import", text(&exported)], "p2pdb export");
+}
+
+#[test]
+fn the_board_of_the_examples_posts_and_follows() {
+    let (publisher, table) = publisher();
+    let node = Node::run(&publisher, &["--tables", &table]);
+    let card = publisher.path("card.toml");
+    publisher.ok(&["table", "share", "news", text(&card), "--with", "all"]);
+    let shared = fs::read_to_string(&card).unwrap();
+    let meeting = shared.replace("bootstrap = []", &format!("bootstrap = [\"{}\"]", node.address));
+    assert_ne!(meeting, shared);
+    fs::write(&card, meeting).unwrap();
+
+    let board = Path::new(env!("CARGO_BIN_EXE_p2pdb")).with_file_name("examples").join("board");
+    assert!(board.exists(), "build the examples first: cargo build --examples");
+    let mut child =
+        Command::new(board).args([text(&card), "Hello, board"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "Hello, board");
+    publisher.ok(&["put", "--table", "news", "--peer", &node.address, "and hello to you"]);
+    assert_eq!(lines.next().unwrap().unwrap(), "and hello to you");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

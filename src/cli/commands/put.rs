@@ -2,21 +2,20 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    io::{self, BufWriter, Read, Write},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use clap::ValueEnum;
 use libp2p::PeerId;
 use p2pdb_protocol::{
     entry::Entry,
     export,
     id::{EntryId, TableId},
     keys::{PrivateKey, PublicKey},
-    limits::{MAX_PUT_ENTRIES, PUT_REQUEST_BYTES},
+    limits::MAX_PUT_ENTRIES,
     network::Network,
     refusal::Outcome,
     seal::{Content, Draft},
@@ -44,8 +43,6 @@ use crate::{
 
 /// How often a node that has too much to do is asked again.
 const MAX_RETRIES: u32 = 20;
-/// Bytes of a request that are not entries: keys, and heads of lists.
-const REQUEST_OVERHEAD: usize = 16 << 10;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -70,12 +67,9 @@ pub(in crate::cli) struct Args {
     /// Sign it as author with this key of the home
     #[arg(long, value_name = "KEY")]
     sign: Option<String>,
-    /// Post an entry for each line or paragraph of the input
-    #[arg(long, value_enum)]
-    each: Option<Unit>,
     /// Post an entry for each record of this file, many at a time; records have empty lines between them, `-` is standard
     /// input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "each", "threads", "save"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "threads", "save"])]
     records: Option<PathBuf>,
     /// Append the id of each entry to this file once a node has stored it
     #[arg(long, value_name = "FILE", requires = "records")]
@@ -90,14 +84,6 @@ pub(in crate::cli) struct Args {
     passphrase: PassphraseArgs,
     #[command(flatten)]
     reach: ReachArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Unit {
-    /// A line
-    Line,
-    /// Lines up to an empty one
-    Paragraph,
 }
 
 /// What became of one entry at one node.
@@ -190,99 +176,69 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if let Some(records) = &args.records {
         return context.block_on(post_records(poster, records));
     }
-    let contents = contents(args)?;
+    let content = content(args)?;
     match &args.save {
-        Some(path) => save(&poster, contents, path),
-        None => context.block_on(post(&poster, contents)),
+        Some(path) => save(&poster, content, path),
+        None => context.block_on(post(&poster, content)),
     }
 }
 
-/// The contents to post, read as they are needed.
-fn contents(args: &Args) -> Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>>> {
-    let mut input: Box<dyn BufRead> = match (&args.text, &args.file) {
-        (Some(text), _) => Box::new(io::Cursor::new(text.clone().into_bytes())),
+/// The content to post; one byte more than any network permits, so that too much is noticed as such.
+fn content(args: &Args) -> Result<Vec<u8>> {
+    let most = p2pdb_protocol::limits::MAX_ENTRY_BYTES as u64 + 1;
+    let mut data = Vec::new();
+    match (&args.text, &args.file) {
+        (Some(text), _) => data.extend_from_slice(text.as_bytes()),
         (None, Some(path)) if path != Path::new("-") => {
-            let file = File::open(path)
+            File::open(path)
+                .and_then(|file| file.take(most).read_to_end(&mut data))
                 .with_context(|| format!("cannot read {}", path.display()))
                 .hint("check the path and its permissions")?;
-            Box::new(BufReader::new(file))
         }
-        _ => Box::new(BufReader::new(io::stdin())),
-    };
-    Ok(match args.each {
-        None => {
-            // One byte more than any network permits, so that too much is noticed as such.
-            let mut data = Vec::new();
-            input.take(p2pdb_protocol::limits::MAX_ENTRY_BYTES as u64 + 1).read_to_end(&mut data)?;
-            Box::new(std::iter::once(Ok(data)))
-        }
-        Some(unit) => Box::new(std::iter::from_fn(move || next_unit(&mut input, unit).transpose())),
-    })
-}
-
-/// The next line or paragraph that is not empty.
-fn next_unit(input: &mut dyn BufRead, unit: Unit) -> io::Result<Option<Vec<u8>>> {
-    let mut collected = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        let is_end = input.read_until(b'\n', &mut line)? == 0;
-        let is_blank = line.iter().all(u8::is_ascii_whitespace);
-        if !is_blank {
-            collected.extend(line);
-        }
-        let is_whole = is_end || is_blank || unit == Unit::Line;
-        if is_whole && !collected.is_empty() {
-            collected.pop_if(|last| *last == b'\n');
-            return Ok(Some(collected));
-        }
-        if is_end {
-            return Ok(None);
-        }
+        _ => drop(io::stdin().lock().take(most).read_to_end(&mut data).context("cannot read what to post")?),
     }
+    Ok(data)
 }
 
-fn save(
-    poster: &Poster<'_>,
-    contents: impl Iterator<Item = io::Result<Vec<u8>>>,
-    path: &Path,
-) -> Result<Exit> {
+fn save(poster: &Poster<'_>, content: Vec<u8>, path: &Path) -> Result<Exit> {
     let shown = path.display();
     let failed = || format!("cannot write {shown}");
     let file = File::create_new(path).with_context(failed).hint("choose a file that is not there yet")?;
     let mut writer = export::Writer::new(BufWriter::new(file)).with_context(failed)?;
     writer.table_key(poster.table().der()).with_context(failed)?;
-    for content in contents {
-        let entry = poster.make(content?)?;
-        writer.entry(entry.encoded()).with_context(failed)?;
-        poster.context.output().print_line(&Saved { id: entry.id(), table: entry.header().table })?;
-    }
+    let entry = poster.make(content)?;
+    writer.entry(entry.encoded()).with_context(failed)?;
+    poster.context.output().print_line(&Saved { id: entry.id(), table: entry.header().table })?;
     writer.finish().and_then(|output| output.get_ref().sync_all()).with_context(failed)?;
     Ok(Exit::Success)
 }
 
-async fn post(poster: &Poster<'_>, contents: impl Iterator<Item = io::Result<Vec<u8>>>) -> Result<Exit> {
+async fn post(poster: &Poster<'_>, content: Vec<u8>) -> Result<Exit> {
     let reach = &poster.args.reach;
     let client = reach.client(poster.context).await?;
     let result = async {
         // Found before the work is done, which would be for nothing without a node.
         let nodes = reach.nodes(&client, &[poster.table().table_id()]).await?;
-        let most = batch_entries(&client, &nodes);
-        let mut batch = Batch::default();
-        let mut is_stored = true;
-        for content in contents {
-            let content = content.context("cannot read what to post")?;
-            let entry = tokio::task::block_in_place(|| poster.make(content))?;
-            if !batch.fits(&entry, most) {
-                is_stored &= batch.put(poster, &client, &nodes).await?;
-            }
-            batch.add(entry);
-        }
-        is_stored &= batch.put(poster, &client, &nodes).await?;
-        Ok(if is_stored { Exit::Success } else { Exit::Failure })
+        let entry = tokio::task::block_in_place(|| poster.make(content))?;
+        put(poster, &client, &nodes, &entry).await
     };
     let result = result.await;
     client.stop().await;
     result
+}
+
+/// Puts the entry to all nodes at once, and tells what became of it.
+async fn put(poster: &Poster<'_>, client: &Client, nodes: &[PeerId], entry: &Entry) -> Result<Exit> {
+    let puts = nodes.iter().map(|node| put_patiently(client, *node, entry, poster.table()));
+    let answers = futures::future::join_all(puts).await;
+    let nodes: Vec<AtNode> = nodes.iter().zip(answers).map(|(node, answer)| at_node(node, answer)).collect();
+    let stored = nodes.iter().any(|node| node.held);
+    let posted = Posted { id: entry.id(), table: entry.header().table, stored, nodes };
+    poster.context.output().print_line(&posted)?;
+    for node in posted.nodes.iter().filter(|node| !node.held) {
+        note(&format!("{}: {} at {}", posted.id, node.outcome, node.node));
+    }
+    Ok(if stored { Exit::Success } else { Exit::Failure })
 }
 
 async fn post_records(poster: Poster<'_>, records: &Path) -> Result<Exit> {
@@ -321,98 +277,36 @@ fn batch_entries(client: &Client, nodes: &[PeerId]) -> usize {
     slowest.clamp(1, MAX_PUT_ENTRIES)
 }
 
-/// Entries that go into one request.
-#[derive(Default)]
-struct Batch {
-    entries: Vec<Entry>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn fits(&self, entry: &Entry, most: usize) -> bool {
-        self.entries.len() < most
-            && self.bytes + entry.encoded().len() + REQUEST_OVERHEAD <= PUT_REQUEST_BYTES
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry.encoded().len();
-        self.entries.push(entry);
-    }
-
-    /// Puts the entries to all nodes at once, empties the batch, and tells what became of each entry. Whether every
-    /// one is stored by some node.
-    async fn put(&mut self, poster: &Poster<'_>, client: &Client, nodes: &[PeerId]) -> Result<bool> {
-        let Self { entries, .. } = std::mem::take(self);
-        if entries.is_empty() {
-            return Ok(true);
-        }
-        let puts = nodes.iter().map(|node| put_patiently(client, *node, &entries, poster.table()));
-        let answers = futures::future::join_all(puts).await;
-        let mut all_stored = true;
-        for (place, entry) in entries.iter().enumerate() {
-            let at_nodes = nodes.iter().zip(&answers).map(|(node, answer)| {
-                let outcome = answer.as_ref().map(|outcomes| outcomes.get(place).copied());
-                at_node(node, outcome)
-            });
-            let nodes: Vec<AtNode> = at_nodes.collect();
-            let stored = nodes.iter().any(|node| node.held);
-            all_stored &= stored;
-            let posted = Posted { id: entry.id(), table: entry.header().table, stored, nodes };
-            poster.context.output().print_line(&posted)?;
-            for node in posted.nodes.iter().filter(|node| !node.held) {
-                note(&format!("{}: {} at {}", posted.id, node.outcome, node.node));
-            }
-        }
-        Ok(all_stored)
-    }
-}
-
-fn at_node(node: &PeerId, outcome: Result<Option<Outcome>, &RequestError>) -> AtNode {
-    let (outcome, held) = match outcome {
-        Ok(Some(outcome)) => (outcome.name().to_owned(), outcome.is_held()),
-        Ok(None) => ("no outcome".to_owned(), false),
+fn at_node(node: &PeerId, answer: Result<Outcome, RequestError>) -> AtNode {
+    let (outcome, held) = match answer {
+        Ok(outcome) => (outcome.name().to_owned(), outcome.is_held()),
         Err(error) => (error.to_string(), false),
     };
     AtNode { node: node.to_string(), outcome, held }
 }
 
-/// Puts entries to a node, and comes back when it says so.
+/// Puts an entry to a node, and comes back when it says so.
 async fn put_patiently(
     client: &Client,
     node: PeerId,
-    entries: &[Entry],
+    entry: &Entry,
     table: &PublicKey,
-) -> Result<Vec<Outcome>, RequestError> {
+) -> Result<Outcome, RequestError> {
     let mut retries = 0;
     loop {
-        match client.put_to(node, entries, table).await {
+        match client.put_to(node, std::slice::from_ref(entry), table).await {
             Err(RequestError::Refused { retry_after: Some(wait), .. }) if retries < MAX_RETRIES => {
                 retries += 1;
                 tracing::info!(%node, ?wait, "the node wants to be asked later");
                 tokio::time::sleep(wait.min(Duration::from_secs(60))).await;
             }
-            answer => return answer,
+            // `put_to` answers for each entry.
+            answer => {
+                return answer?
+                    .first()
+                    .copied()
+                    .ok_or_else(|| RequestError::Invalid("no outcome".to_owned()));
+            }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn units(text: &str, unit: Unit) -> Vec<String> {
-        let mut input = text.as_bytes();
-        std::iter::from_fn(|| next_unit(&mut input, unit).unwrap())
-            .map(|bytes| String::from_utf8(bytes).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn input_is_split_into_lines_or_paragraphs() {
-        let text = "\n\na\nb\n\n \nc\n";
-        assert_eq!(units(text, Unit::Line), ["a", "b", "c"]);
-        assert_eq!(units(text, Unit::Paragraph), ["a\nb", "c"]);
-        assert_eq!(units("a", Unit::Paragraph), ["a"]);
-        assert!(units("\n \n", Unit::Line).is_empty());
     }
 }
