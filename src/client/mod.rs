@@ -26,6 +26,7 @@
 mod follow;
 mod get;
 pub mod meet;
+mod post;
 mod put;
 mod upkeep;
 
@@ -52,6 +53,7 @@ use tokio_util::{
 pub use self::{
     follow::Follow,
     get::{Fetched, NodeError},
+    post::Post,
     put::{NodePut, PutReport},
     upkeep::Upkeep,
 };
@@ -93,6 +95,15 @@ pub enum ClientError {
     /// A node was asked by name and did not answer.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// A draft cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] p2pdb_protocol::seal::SealError),
+    /// What was sealed is not an entry of this network.
+    #[error("nodes would refuse this: {0}")]
+    Unfit(#[from] p2pdb_protocol::refusal::Refusal),
+    /// The runtime shuts down.
+    #[error("the work was stopped")]
+    Stopped,
     /// The filter cannot be asked for.
     #[error(transparent)]
     Filter(#[from] p2pdb_protocol::filter::FilterError),

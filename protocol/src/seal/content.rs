@@ -19,6 +19,14 @@ pub struct Content {
     pub data: Vec<u8>,
 }
 
+impl Content {
+    /// Plain text.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self { media_type: "text/plain; charset=utf-8".to_owned(), data: text.as_bytes().to_vec() }
+    }
+}
+
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Content").field("bytes", &self.data.len()).finish_non_exhaustive()
