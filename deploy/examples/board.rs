@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let readers = [reader.public_key().clone()];
     let content = seal::Content::text(text);
     let (_, report) = client.post(Post::new(table, &readers, &content)).await?;
-    eprintln!("{} nodes hold it", report.holders().count());
+    eprintln!("held by {} of {} nodes", report.holders().count(), report.nodes.len());
 
     let mut news = client.follow(Filter::table(card.table_public.table_id()))?;
     while let Some(entry) = news.next().await {

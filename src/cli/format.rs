@@ -31,6 +31,11 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// A number of things.
+pub(super) fn some(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", count(number as u64), if number == 1 { one } else { many })
+}
+
 /// A duration, to the precision that matters: `0.03 s`, `31 s`, `4 min`, `2.5 h`.
 pub(super) fn duration(duration: Duration) -> String {
     match duration.as_secs_f64() {

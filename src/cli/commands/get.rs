@@ -68,8 +68,8 @@ impl Answer for Got {
         for entry in &self.entries {
             entry.write_text(to)?;
         }
-        let count = format::count(self.entries.len() as u64);
-        writeln!(to, "{count} entries from {} nodes", self.nodes.len())?;
+        let entries = format::some(self.entries.len(), "entry", "entries");
+        writeln!(to, "{entries} from {}", format::some(self.nodes.len(), "node", "nodes"))?;
         self.next.as_ref().map_or(Ok(()), |next| writeln!(to, "continue with --cursor {next}"))
     }
 }

@@ -76,7 +76,7 @@ impl Answer for Hellos {
                     ("mirrors", node.describe_tables()),
                     ("keeps", horizon),
                     ("takes", format!("{} entries a minute from a peer", node.puts_per_minute)),
-                    ("knows", format!("{} nodes", knows.len())),
+                    ("knows", format::some(knows.len(), "node", "nodes")),
                 ],
             )?;
             for known in knows {

@@ -28,6 +28,7 @@ use crate::{
         commands::put_records,
         context::Context,
         failure::Advise as _,
+        format,
         keyring::Keyring,
         output::{Answer, note},
         passphrase::PassphraseArgs,
@@ -107,7 +108,8 @@ struct Posted {
 impl Answer for Posted {
     fn write_text(&self, to: &mut dyn Write) -> io::Result<()> {
         let held = self.nodes.iter().filter(|node| node.held).count();
-        writeln!(to, "{}  stored by {held} of {} nodes", self.id, self.nodes.len())
+        let nodes = format::some(self.nodes.len(), "node", "nodes");
+        writeln!(to, "{}  stored by {held} of {nodes}", self.id)
     }
 }
 

@@ -91,7 +91,10 @@ impl Answer for Status {
                 ("listens on", or_none(&swarm.listening)),
                 ("reachable at", or_none(&swarm.external)),
                 ("peers", format!("{} connected, {} banned", swarm.peers.len(), swarm.banned)),
-                ("knows", format!("{} nodes, {} in the DHT", s.routes, swarm.dht_peers)),
+                (
+                    "knows",
+                    format!("{}, {} in the DHT", format::some(s.routes, "node", "nodes"), swarm.dht_peers),
+                ),
                 (
                     "mirrors",
                     if s.mirrors_all { "all tables" } else { "the tables of its configuration" }.to_owned(),
