@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     client::{Client, ClientError, get::MAX_EMPTY_PAGES},
-    swarm::{Announced, Handle},
+    swarm::{Announced, Handle, News, Topic},
 };
 
 /// Without announces, nodes are asked again after this time.
@@ -56,9 +56,11 @@ impl Wakers {
                 () = shutdown.cancelled() => return,
                 announced = announces.recv() => announced,
             };
-            let Some(Announced { source, table, message_id, .. }) = announced else { return };
-            // Nobody may be following.
-            let _ = self.0.send((table, source));
+            let Some(Announced { source, news, message_id, .. }) = announced else { return };
+            if let News::Entries { table, .. } = news {
+                // Nobody may be following.
+                let _ = self.0.send((table, source));
+            }
             swarm.judge(message_id, source, gossipsub::MessageAcceptance::Ignore).await;
         }
     }
@@ -130,7 +132,7 @@ struct ReaderGone;
 impl Follower {
     async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
         for table in &self.filter.tables {
-            self.client.inner.swarm.subscribe(*table).await;
+            self.client.inner.swarm.subscribe(Topic::Entries(*table)).await;
         }
         let (mut nodes, mut polls) = (Vec::new(), 0);
         loop {

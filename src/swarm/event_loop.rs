@@ -14,10 +14,8 @@ use libp2p::{
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use p2pdb_protocol::{
-    codec::{bounded::List, lenient},
-    id::{EntryId, TableId},
     limits,
-    message::{Reply, announce, hello::Hello},
+    message::{Reply, hello::Hello},
     network::Network,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -26,14 +24,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::monotonic,
     swarm::{
-        Announced, Conduct, Event, PeerStatus, SwarmStatus,
+        Conduct, Event, PeerStatus, SwarmStatus,
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
         exchange::{AllWaiting, Exchange, Outlets},
-        handle,
+        gossip::Topic,
         ip_limits::Origin,
         score::{Scores, Verdict},
+        share::Shares,
     },
     wire::{self, Received},
 };
@@ -43,6 +42,8 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 /// How often bans and the need of a relay are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// Announces of one peer that wait or are being fetched; further ones are dropped, and made up for by reconciliation.
+const MAX_ANNOUNCED_PER_PEER: usize = 64;
 /// What a peer speaks that relays for others.
 const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 /// On shutdown peers have this long to take the last answers.
@@ -51,13 +52,13 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     address: Multiaddr,
     inbound: bool,
     connections: HashSet<ConnectionId>,
     agent: String,
     identified: bool,
-    serves: bool,
+    pub(super) serves: bool,
     relays: bool,
 }
 
@@ -70,12 +71,14 @@ pub(super) struct EventLoop {
     pub(super) waiting: AllWaiting,
     /// Answers handed over and not yet sent.
     pub(super) answering: usize,
-    network: Network,
+    pub(super) network: Network,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
-    peers: HashMap<PeerId, Peer>,
+    pub(super) peers: HashMap<PeerId, Peer>,
     scores: Scores,
-    topics: HashMap<gossipsub::TopicHash, TableId>,
+    /// Topics by their names, and how many take part in each.
+    pub(super) topics: HashMap<gossipsub::TopicHash, (Topic, usize)>,
+    pub(super) announced_shares: Shares,
     dialing: HashMap<ConnectionId, Dialer>,
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
@@ -105,6 +108,7 @@ impl EventLoop {
             peers: HashMap::new(),
             scores: Scores::new(),
             topics: HashMap::new(),
+            announced_shares: Shares::new(MAX_ANNOUNCED_PER_PEER),
             dialing: HashMap::new(),
             dht: Dht::default(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
@@ -174,6 +178,7 @@ impl EventLoop {
                 }
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
+                    self.listens_only(&peer_id, false);
                     self.emit(Event::Lost { peer: peer_id });
                 }
             }
@@ -254,25 +259,11 @@ impl EventLoop {
         if first {
             let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);
             if same_network {
+                self.listens_only(&peer, !serves);
                 self.emit(Event::Met { peer, serves });
             } else {
                 tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
             }
-        }
-    }
-
-    fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
-        let Some(table) = self.topics.get(&message.topic).copied() else {
-            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
-        };
-        let Ok(ids) = announce::decode(&message.data) else {
-            self.report(source, Conduct::Misbehaviour);
-            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Reject);
-        };
-        let announced = Announced { source, table, ids, message_id };
-        if let Err(error) = self.outlets.announced.try_send(announced) {
-            let Announced { message_id, .. } = error.into_inner();
-            self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
         }
     }
 
@@ -327,6 +318,7 @@ impl EventLoop {
         // Its answer shows that it serves, even if identify has not said so yet.
         if let Some(known) = self.peers.get_mut(&peer) {
             known.serves = true;
+            self.listens_only(&peer, false);
             self.emit(Event::Introduced { peer });
         }
     }
@@ -381,48 +373,6 @@ impl EventLoop {
             Ok(listener) => self.relay_listener = Some(listener),
             Err(error) => tracing::debug!(relay = %id, %error, "no listening through a relay"),
         }
-    }
-
-    pub(super) fn subscribe(&mut self, table: TableId) {
-        let topic = handle::topic(&self.network, &table);
-        match self.swarm.behaviour_mut().gossip.subscribe(&topic) {
-            Ok(_) => {
-                self.topics.insert(topic.hash(), table);
-            }
-            Err(error) => tracing::warn!(%table, %error, "cannot subscribe to announces"),
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, table: TableId) {
-        let topic = handle::topic(&self.network, &table);
-        self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
-        self.topics.remove(&topic.hash());
-    }
-
-    pub(super) fn announce(&mut self, table: TableId, ids: Vec<EntryId>) -> bool {
-        let topic = handle::topic(&self.network, &table);
-        let Ok(data) = List::try_from(ids)
-            .map_err(|_| ())
-            .and_then(|ids: announce::Announce| lenient::to_vec(&ids).map_err(|_| ()))
-        else {
-            return false;
-        };
-        match self.swarm.behaviour_mut().gossip.publish(topic, data) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(%table, %error, "nobody heard an announce");
-                false
-            }
-        }
-    }
-
-    pub(super) fn judge(
-        &mut self,
-        message_id: &gossipsub::MessageId,
-        source: &PeerId,
-        acceptance: gossipsub::MessageAcceptance,
-    ) {
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(message_id, source, acceptance);
     }
 
     pub(super) fn serving_peers(&self) -> Vec<PeerId> {

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     swarm::{
-        Announced, Conduct,
+        Conduct,
         behaviour::Behaviour,
         event_loop::{Command, EventLoop},
+        gossip::Announced,
         ip_limits::Origin,
     },
     wire::{self, Received, Rejected},

@@ -5,17 +5,18 @@ mod behaviour;
 mod dht;
 mod event_loop;
 mod exchange;
+mod gossip;
 mod handle;
 pub mod ip_limits;
 pub mod routes;
 mod score;
+mod share;
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, gossipsub, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
-    id::TableId,
-    message::{announce::Announce, get::Get, hello::Hello, index::Index, put::Put},
+    message::{get::Get, hello::Hello, index::Index, put::Put},
     network::Network,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -25,6 +26,7 @@ use self::ip_limits::IpLimits;
 pub use self::{
     address::is_reachable_from,
     exchange::{Exchange, Incoming, Responder},
+    gossip::{Announced, News, Topic},
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
@@ -188,19 +190,6 @@ pub enum Event {
         /// The address, without peer id.
         address: Multiaddr,
     },
-}
-
-/// An announce that waits for its entries to be fetched and verified (SPEC 9.2).
-#[derive(Debug)]
-pub struct Announced {
-    /// Who forwarded it, and can serve the entries.
-    pub source: PeerId,
-    /// The table of the topic.
-    pub table: TableId,
-    /// The ids.
-    pub ids: Announce,
-    /// What [`Handle::judge`] wants back.
-    pub message_id: gossipsub::MessageId,
 }
 
 /// The requests and announces of peers, for whoever serves them.
