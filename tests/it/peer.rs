@@ -25,7 +25,7 @@ use p2pdb::{
 use serde::de::IgnoredAny;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{now, until};
+use crate::support::{eventually, now, until};
 
 /// Commands and announces that wait.
 const QUEUE: usize = 64;
@@ -289,6 +289,29 @@ impl Peer {
 
     pub(crate) async fn is_connected(&self, node: PeerId) -> bool {
         self.tell(move |event_loop, answer| answer.send(event_loop.swarm.is_connected(&node)).unwrap()).await
+    }
+
+    /// Listens on loopback; for peers that serve.
+    pub(crate) async fn listen(&self) -> Multiaddr {
+        self.tell(|event_loop, done| {
+            event_loop.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+            done.send(()).unwrap();
+        })
+        .await;
+        let address = eventually("the peer listens", || async {
+            self.tell(|event_loop, answer| answer.send(event_loop.swarm.listeners().next().cloned()).unwrap())
+                .await
+        });
+        address.await.with_p2p(self.id()).unwrap()
+    }
+
+    /// Sends raw bytes on a stream of an operation; the raw answer comes when it comes.
+    pub(crate) async fn begin<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+    ) -> oneshot::Receiver<Option<Vec<u8>>> {
+        self.send::<O>(node, Raw { bytes, hold: None }).await
     }
 
     /// Sends raw bytes on a stream of an operation, and returns the raw answer; none if the stream closes.
