@@ -19,8 +19,9 @@ use crate::{
 
 /// Heartbeats of connections; two failures in a row close one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Concurrent streams of one operation on one connection, both ways.
-const MAX_STREAMS: usize = 64;
+/// Concurrent streams of one operation on one connection, both ways: those of a peer that keeps to its share, of this end,
+/// and of those that are just closing.
+const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Provider records that a node keeps for others.
 const MAX_PROVIDED_KEYS: usize = 4096;
 /// Tables are provided anew after this time, so that those that join find them soon.

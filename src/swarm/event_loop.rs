@@ -32,7 +32,6 @@ use crate::{
         gossip::Topic,
         ip_limits::Origin,
         score::{Scores, Verdict},
-        share::Shares,
     },
     wire::{self, Received},
 };
@@ -42,8 +41,6 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 /// How often bans and the need of a relay are looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// Announces of one peer that wait or are being fetched; further ones are dropped, and made up for by reconciliation.
-const MAX_ANNOUNCED_PER_PEER: usize = 64;
 /// What a peer speaks that relays for others.
 const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 /// On shutdown peers have this long to take the last answers.
@@ -78,7 +75,6 @@ pub(super) struct EventLoop {
     scores: Scores,
     /// Topics by their names, and how many take part in each.
     pub(super) topics: HashMap<gossipsub::TopicHash, (Topic, usize)>,
-    pub(super) announced_shares: Shares,
     dialing: HashMap<ConnectionId, Dialer>,
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
@@ -108,7 +104,6 @@ impl EventLoop {
             peers: HashMap::new(),
             scores: Scores::new(),
             topics: HashMap::new(),
-            announced_shares: Shares::new(MAX_ANNOUNCED_PER_PEER),
             dialing: HashMap::new(),
             dht: Dht::default(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
@@ -411,6 +406,7 @@ impl EventLoop {
             listening: self.swarm.listeners().map(ToString::to_string).collect(),
             external: self.swarm.external_addresses().map(ToString::to_string).collect(),
             peers: peers.collect(),
+            topics: self.topics.len(),
             dht_peers: 0,
             banned: 0,
         };

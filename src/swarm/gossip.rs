@@ -92,13 +92,10 @@ impl EventLoop {
             self.report(source, Conduct::Misbehaviour);
             return self.judge(&id, &source, MessageAcceptance::Reject);
         };
-        let taken = self.announced_shares.take(source).and_then(|share| {
-            let announced = Announced { source, news, message_id: id.clone(), _share: share };
-            self.outlets.announced.try_send(announced).ok()
-        });
-        if taken.is_none() {
-            self.judge(&id, &source, MessageAcceptance::Ignore);
+        if let Some((place, share)) = self.outlets.announced.reserve(source) {
+            return place.send(Announced { source, news, message_id: id, _share: share });
         }
+        self.judge(&id, &source, MessageAcceptance::Ignore);
     }
 
     /// Takes part in a topic; as often as [`Self::unsubscribe`] has to be called to leave it again.

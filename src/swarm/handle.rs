@@ -34,9 +34,9 @@ use crate::{
 };
 
 /// Requests under way in all.
-const MAX_REQUESTS: usize = 64;
-/// Requests under way per peer and operation.
-const MAX_REQUESTS_PER_PEER: usize = 8;
+const MAX_REQUESTS: usize = 256;
+/// Requests under way per peer and operation: as many as a peer takes at a time.
+const MAX_REQUESTS_PER_PEER: usize = super::INBOX_PER_PEER;
 /// Peers whose requests are counted.
 const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A request is given up after this time, whatever the swarm says of it.
@@ -106,6 +106,8 @@ pub struct SwarmStatus {
     pub external: Vec<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
+    /// Topics whose gossip this end takes part in.
+    pub topics: usize,
     /// Peers in the DHT's routing table.
     pub dht_peers: usize,
     /// Banned peers.

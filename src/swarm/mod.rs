@@ -22,7 +22,7 @@ use p2pdb_protocol::{
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::ip_limits::IpLimits;
+use self::{exchange::Outlet, ip_limits::IpLimits};
 pub use self::{
     address::is_reachable_from,
     exchange::{Exchange, Incoming, Responder},
@@ -33,9 +33,14 @@ pub use self::{
 use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
-const INBOX: usize = 64;
+pub const INBOX: usize = 256;
+/// Requests of one peer and operation that wait or are being answered; further ones are answered "busy", so that no peer
+/// can keep out the others.
+pub const INBOX_PER_PEER: usize = 64;
 /// Announces that wait to be fetched; further ones are dropped, and made up for by reconciliation.
 const ANNOUNCES: usize = 256;
+/// Announces of one peer that wait or are being fetched.
+const ANNOUNCES_PER_PEER: usize = 32;
 const COMMANDS: usize = 256;
 const EVENTS: usize = 256;
 
@@ -255,11 +260,11 @@ pub async fn start(
     }
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, _) = broadcast::channel(EVENTS);
-    let (hello, hello_queue) = mpsc::channel(INBOX);
-    let (index, index_queue) = mpsc::channel(INBOX);
-    let (get, get_queue) = mpsc::channel(INBOX);
-    let (put, put_queue) = mpsc::channel(INBOX);
-    let (announced, announces) = mpsc::channel(ANNOUNCES);
+    let (hello, hello_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (index, index_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (get, get_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
     let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
     let event_loop = event_loop::EventLoop::new(
         swarm,
