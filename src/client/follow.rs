@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     client::{Client, ClientError, get::MAX_EMPTY_PAGES},
-    swarm::{Announced, Handle},
+    swarm::{Announced, Handle, News, Topic},
 };
 
 /// Without announces, nodes are asked again after this time.
@@ -44,7 +44,7 @@ impl Default for Wakers {
 }
 
 impl Wakers {
-    /// A client cannot serve what it would forward: it only listens.
+    /// A client cannot serve what it would forward: it only listens, beside the mesh (SPEC 9.4).
     pub(super) async fn run(
         self,
         swarm: Handle,
@@ -56,15 +56,18 @@ impl Wakers {
                 () = shutdown.cancelled() => return,
                 announced = announces.recv() => announced,
             };
-            let Some(Announced { source, table, message_id, .. }) = announced else { return };
-            // Nobody may be following.
-            let _ = self.0.send((table, source));
+            let Some(Announced { source, news, message_id, .. }) = announced else { return };
+            if let News::Entries { table, .. } = news {
+                // Nobody may be following.
+                let _ = self.0.send((table, source));
+            }
             swarm.judge(message_id, source, gossipsub::MessageAcceptance::Ignore).await;
         }
     }
 }
 
-/// The entries that pass a filter, as they arrive. Ends when it is dropped.
+/// The entries that pass a filter, as they arrive. Ends when it is dropped, and then the client leaves the gossip about
+/// the filter's tables, unless it follows them otherwise.
 #[derive(Debug)]
 pub struct Follow {
     entries: mpsc::Receiver<Entry>,
@@ -105,10 +108,18 @@ impl Client {
         };
         let wakes = self.inner.wakers.0.subscribe();
         let stopped = stop.clone();
+        let (client, tables) = (self.clone(), follower.filter.tables.clone());
         tokio::spawn(async move {
+            let swarm = &client.inner.swarm;
+            for table in &tables {
+                swarm.subscribe(Topic::Entries(*table)).await;
+            }
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = follower.run(wakes) => {}
+            }
+            for table in tables {
+                swarm.unsubscribe(Topic::Entries(table)).await;
             }
         });
         Ok(Follow { entries, _stop: stop.drop_guard() })
@@ -129,9 +140,6 @@ struct ReaderGone;
 
 impl Follower {
     async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
-        for table in &self.filter.tables {
-            self.client.inner.swarm.subscribe(*table).await;
-        }
         let (mut nodes, mut polls) = (Vec::new(), 0);
         loop {
             if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Pages without an entry, one after the other, after which a node has nothing more that is worth the wait.
-pub(super) const MAX_EMPTY_PAGES: u32 = 64;
+pub const MAX_EMPTY_PAGES: u32 = 64;
 /// A node that takes longer than this for all its pages is left behind.
 const NODE_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -8,6 +8,7 @@ use p2pdb_protocol::{
         Reply, Status,
         get::{Get, GetRequest, GetResponse},
     },
+    network::Network,
 };
 
 use crate::{
@@ -29,17 +30,28 @@ impl Answer for Get {
                 return Reply::refused(Status::BadRequest);
             }
         };
-        let allowed = service.gate.mirror().tables();
-        let page = match service.store.get(filter, allowed, limits::MAX_GET_BYTES).await {
-            Ok(page) => page,
-            Err(error) => return store_failed(&error),
-        };
-        let bytes: usize = page.entries.iter().map(|(_, entry)| entry.len()).sum();
-        if service.get_bytes.charge(incoming.peer, incoming.origin, bytes).is_err() {
+        let (peer, origin) = (incoming.peer, incoming.origin);
+        // Charged before anything is read, for the most that it can be, and put right afterwards.
+        let estimate = most_bytes(&filter, service.swarm.network());
+        if service.get_bytes.charge(peer, origin, estimate).is_err() {
             return Reply::retry(Status::RateLimited, QUOTA_RETRY_MS);
         }
-        response(page).map_or(Reply::refused(Status::Failed), Reply::Ok)
+        let allowed = service.gate.mirror().tables();
+        let page = service.store.get(filter, allowed, limits::MAX_GET_BYTES).await;
+        let bytes = page.as_ref().map_or(0, |page| page.entries.iter().map(|(_, entry)| entry.len()).sum());
+        service.get_bytes.correct(peer, origin, estimate, bytes);
+        match page {
+            Ok(page) => response(page).map_or(Reply::refused(Status::Failed), Reply::Ok),
+            Err(error) => store_failed(&error),
+        }
     }
+}
+
+/// The bytes of entries that a page can have at most.
+fn most_bytes(filter: &Filter, network: &Network) -> usize {
+    let entries = if filter.ids.is_empty() { filter.limit } else { filter.limit.min(filter.ids.len()) };
+    let entry = usize::try_from(network.max_entry_bytes).unwrap_or(usize::MAX);
+    entries.saturating_mul(entry).min(limits::MAX_GET_BYTES)
 }
 
 fn response(page: Page) -> Option<GetResponse> {

@@ -21,8 +21,8 @@ use crate::{
     swarm::{Handle, Inbox, Incoming, routes::Routes},
 };
 
-/// Requests of one operation that are answered at the same time.
-const MAX_ANSWERING: usize = 16;
+/// Requests of one operation that are answered at the same time: enough that one commit can serve many puts.
+const MAX_ANSWERING: usize = 64;
 /// When a peer whose quota is used up should come back, in milliseconds.
 const QUOTA_RETRY_MS: u64 = 10_000;
 /// When a peer should come back whose question the store has no time for, in milliseconds.
@@ -141,7 +141,8 @@ async fn answer_one<O: Answer + crate::swarm::Exchange>(service: &Service, mut i
         Ok(()) => O::answer(service, &incoming, request).await,
         Err(quota::Exceeded) => Reply::retry(Status::RateLimited, QUOTA_RETRY_MS),
     };
-    incoming.responder.send(reply).await;
+    // Its place is free before the peer can know it, and ask the next.
+    incoming.into_responder().send(reply).await;
 }
 
 /// The reply to a request whose answer the store could not give.

@@ -19,8 +19,9 @@ use crate::{
 
 /// Heartbeats of connections; two failures in a row close one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Concurrent streams of one operation on one connection, both ways.
-const MAX_STREAMS: usize = 64;
+/// Concurrent streams of one operation on one connection, both ways: those of a peer that keeps to its share, of this end,
+/// and of those that are just closing.
+const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Provider records that a node keeps for others.
 const MAX_PROVIDED_KEYS: usize = 4096;
 /// Tables are provided anew after this time, so that those that join find them soon.
@@ -79,7 +80,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             kad: kademlia(local, config),
-            gossip: gossip()?,
+            gossip: gossip(config.serve)?,
             hello: exchange(config, &budget, Duration::from_secs(15)),
             index: exchange(config, &budget, Duration::from_secs(30)),
             get: exchange(config, &budget, Duration::from_secs(30)),
@@ -144,8 +145,13 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
     kad
 }
 
-fn gossip() -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
-    let config = gossipsub::ConfigBuilder::default()
+fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
+    let mut config = gossipsub::ConfigBuilder::default();
+    if !serves {
+        // Who cannot serve what it would forward stays out of the mesh: nodes tell it everything beside it (SPEC 9.4).
+        config.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
+    }
+    let config = config
         .max_transmit_size(announce::MAX_BYTES + 512)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         // An announce is passed on only after its entries were fetched and verified.

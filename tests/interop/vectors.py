@@ -178,6 +178,8 @@ def check_messages(vector: Vector) -> Found:
         value: Any = messages.decode_request(operation, vector.body, Network())
     elif direction == "response":
         value = messages.decode_reply(operation, vector.body)
+    elif message == "new-tables":
+        value = messages.decode_new_tables(vector.body)
     else:
         value = messages.decode_announce(vector.body)
     return {"json": json.dumps(_plain(value), separators=(",", ":"), sort_keys=True)}

@@ -4,6 +4,7 @@
 mod announce;
 mod cli;
 mod cli_nodes;
+mod client;
 mod demo;
 mod hostile;
 mod interop;

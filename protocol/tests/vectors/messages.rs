@@ -29,6 +29,10 @@ pub fn messages(vector: &Vector) -> String {
             Ok(ids) => same(vector, &ids),
             Err(_) => MALFORMED,
         },
+        "new-tables" => match announce::decode_new_tables(&vector.body) {
+            Ok(tables) => same(vector, &tables),
+            Err(_) => MALFORMED,
+        },
         "get-request" => match lenient::from_slice::<GetRequest>(&vector.body) {
             Err(_) => MALFORMED,
             Ok(request) if Filter::from_request(request.clone(), &Network::default()).is_err() => {

@@ -128,6 +128,7 @@ RESPONSES: dict[str, Shape] = {
 }  # fmt: skip
 
 _ANNOUNCE = _list(_ID, 1, 64)
+_NEW_TABLES = _list(_ID, 1, 64)
 
 
 def _decode(shape: Shape, data: bytes, limit: int) -> Any:
@@ -168,6 +169,11 @@ def encode_reply(body: dict[str, Any]) -> bytes:
 def decode_announce(data: bytes) -> list[bytes]:
     ids: list[bytes] = _decode(_ANNOUNCE, data, 64 * KIB)
     return ids
+
+
+def decode_new_tables(data: bytes) -> list[bytes]:
+    tables: list[bytes] = _decode(_NEW_TABLES, data, 64 * KIB)
+    return tables
 
 
 def frame(data: bytes) -> bytes:

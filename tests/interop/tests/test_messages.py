@@ -97,10 +97,11 @@ def test_size_limits() -> None:
 
 
 def test_announces() -> None:
-    for count in (1, 64):
-        assert messages.decode_announce(encode([ID] * count)) == [ID] * count
-    for bad in [encode([]), encode([ID] * 65), encode([b"i"]), encode([ID]) + b"\x00", encode(ID)]:
-        assert reason(messages.decode_announce, bad) == "malformed"
+    for decode in (messages.decode_announce, messages.decode_new_tables):
+        for count in (1, 64):
+            assert decode(encode([ID] * count)) == [ID] * count
+        for bad in [encode([]), encode([ID] * 65), encode([b"i"]), encode([ID]) + b"\x00", encode(ID)]:
+            assert reason(decode, bad) == "malformed"
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 300000])

@@ -230,6 +230,13 @@ fn index_and_announce() -> Vec<Vector> {
             "an id of 31 bytes",
             List(vec![bytes(31, 1)]).cbor(),
         ),
+        ok("ok-new-tables", "new-tables", "9.3", "two tables", ids(2)),
+        ok("ok-new-tables-64", "new-tables", "9.3", "the most tables", ids(64)),
+        case("new-tables-none", "new-tables", "9.3", "malformed", "no tables", ids(0).cbor()),
+        case("new-tables-65", "new-tables", "9.3", "malformed", "a table too many", ids(65).cbor()),
+        case("new-tables-bare-id", "new-tables", "9.3", "malformed", "an id without its list", {
+            bytes(32, 1).cbor()
+        }),
     ]
 }
 
