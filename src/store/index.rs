@@ -2,7 +2,8 @@
 //!
 //! The digests of the whole table are kept in the file and computed anew for the buckets that changed, when
 //! somebody asks. A scope that leaves out a part of the table (a peer with a shorter horizon asks for it) is
-//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes.
+//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes. All this
+//! is about what is merged: who asks for a table has the delta merged first if something in it is of that table.
 //!
 //! Any peer can ask for a scope that nobody asked for before, and for the ids of a bucket full of those that were
 //! dropped. So whoever wants an answer says how many ids it may look at, and the store makes answers that

@@ -2,23 +2,37 @@
 
 mod batch;
 mod charge;
+mod clean;
+mod delta;
 mod error;
+mod fault;
 mod file;
 mod index;
 mod keys;
+mod live;
+mod log;
+mod merge;
 mod migrate;
+mod opening;
 mod options;
 mod query;
+mod record;
 mod retention;
 mod schema;
 mod summary;
 mod verify;
+mod view;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, path::Path, sync::Arc, thread};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
@@ -31,7 +45,6 @@ use redb::ReadTransaction;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::{
-    batch::{Committed, NewEntry},
     error::StoreError,
     index::{IdPage, Index},
     options::StoreOptions,
@@ -40,12 +53,16 @@ pub use self::{
     schema::DropReason,
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
+    writer::{Committed, NewEntry},
 };
 use self::{
-    file::{Opener, StoreFile},
+    delta::Delta,
+    file::StoreFile,
     index::Scopes,
+    live::Live,
+    log::Log,
     options::Settings,
-    schema::State,
+    view::{Before, View},
     writer::{Answer, Request},
 };
 use crate::clock::Clock;
@@ -66,6 +83,9 @@ pub struct Store {
 
 struct Core {
     file: StoreFile,
+    log: Log,
+    delta: Delta,
+    live: RwLock<Live>,
     settings: Settings,
     clock: Clock,
     scopes: Scopes,
@@ -87,13 +107,33 @@ impl Core {
         let reason = "a row could not be read".to_owned();
         StoreError::Damaged { path: self.file.path().to_owned(), reason }
     }
+
+    /// Length of the index file and the log, and what they take on the disk, in bytes.
+    fn size(&self) -> Result<(u64, u64), StoreError> {
+        let (length, on_disk) = self.file.size()?;
+        let log = self.log.size().map_err(|error| self.file.fault(error.into()))?;
+        Ok((length + log.0, on_disk + log.1))
+    }
+
+    /// Runs `read` on a view. Keep it short, as [`StoreFile::read`].
+    fn view<T>(&self, read: impl Fn(&View<'_>) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let before = Before::take(self);
+        self.file.read(|txn| read(&before.view(self, txn)?))
+    }
+
+    fn live(&self) -> std::sync::RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
-    /// Opens the file, or makes a new one. Blocks for some milliseconds, also after the last writer was killed.
+    /// Opens the index file at `path` and the log beside it, in `path` with `.log` appended, or makes new ones.
+    ///
+    /// Blocks for some milliseconds, and after the last writer was killed for as long as it takes to read what was not
+    /// merged into the indexes, at most twice 128 MiB. A file of an older version is migrated, which reads all of it.
     ///
     /// # Errors
-    /// If the file is in use, not a store, of another network, of a newer version, or damaged; it is left as it is.
+    /// If the store is in use, not a store, of another network, of a newer version, or damaged; it is left as it is.
     pub fn open(
         path: &Path,
         network: Network,
@@ -103,43 +143,6 @@ impl Store {
         let cache_bytes = options.cache_bytes;
         let opener = move |path: &Path| redb::Builder::new().set_cache_size(cache_bytes).create(path);
         Self::open_with(path, Settings::new(network, options)?, clock, Arc::new(opener), migrate::STEPS)
-    }
-
-    fn open_with(
-        path: &Path,
-        mut settings: Settings,
-        clock: Clock,
-        opener: Opener,
-        steps: &[migrate::Step],
-    ) -> Result<Self, StoreError> {
-        let (file, store_id) = StoreFile::open(path, opener, settings.network.id(), steps)?;
-        settings.store_id = store_id;
-        let newest = file.read(|txn| Ok(State::read(&txn.open_table(schema::STATE)?)?.last_received))?;
-        if newest > clock.now().saturating_add(86_400) {
-            tracing::warn!(
-                newest,
-                now = clock.now(),
-                "the last entry arrived in the future: a clock is or was wrong, and asking for what arrived lately finds \
-                 the wrong entries until it has caught up"
-            );
-        }
-        let core = Arc::new(Core {
-            file,
-            settings,
-            clock,
-            scopes: Scopes::default(),
-            readers: Arc::new(Semaphore::new(READERS)),
-            long: Arc::new(Semaphore::new(1)),
-            waiting: Semaphore::new(WAITING),
-            verifying: Arc::new(Semaphore::new(1)),
-        });
-        let (requests, queue) = mpsc::channel(writer::QUEUE);
-        let writing = Arc::clone(&core);
-        thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer::run(&writing, queue))
-            .map_err(|error| core.file.fault(error.into()))?;
-        Ok(Self { core, requests })
     }
 
     /// The name of this store in cursors (SPEC 8.5).
@@ -200,7 +203,15 @@ impl Store {
         }
     }
 
-    /// Makes the file as small as it can be; everybody else waits meanwhile. Whether it became smaller.
+    /// Merges what was committed into the indexes, which happens on its own now and then.
+    ///
+    /// # Errors
+    /// If it could not be written; it is in the log all the same.
+    pub async fn merge(&self) -> Result<(), StoreError> {
+        self.ask(Request::Merge).await
+    }
+
+    /// Makes index file and log as small as they can be; everybody else waits meanwhile. Whether they became smaller.
     ///
     /// # Errors
     /// If it could not be written.
@@ -208,7 +219,7 @@ impl Store {
         self.ask(Request::Compact).await
     }
 
-    /// Closes the file after everything that was asked before; later requests fail.
+    /// Merges and closes everything after what was asked before; later requests fail.
     ///
     /// # Errors
     /// If the end could not be noted; the next opening gets over that.
@@ -224,7 +235,7 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
-        self.read(move |txn, _| summary::presences(txn, &table, &ids)).await
+        self.look(move |view| summary::presences(view, &table, &ids)).await
     }
 
     /// The SPKI DER of a table's key, if the store has it.
@@ -232,12 +243,10 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn table_key(&self, table: TableId) -> Result<Option<Bytes>, StoreError> {
-        self.read(move |txn, _| {
-            let Some(table_no) = index::number_of(txn, &table)? else { return Ok(None) };
-            let row = txn.open_table(schema::TABLES)?.get(table_no)?;
-            row.map(|row| Ok(Bytes::copy_from_slice(schema::parse_table(row.value())?.1))).transpose()
-        })
-        .await
+        self.check_open()?;
+        let live = self.core.live();
+        let number = live.number_of(&table);
+        Ok(number.and_then(|number| live.tables.get(&number)).map(|table| table.spki.clone()))
     }
 
     /// Every table the store knows, in the order in which they came.
@@ -245,7 +254,8 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn tables(&self) -> Result<Vec<TableSummary>, StoreError> {
-        self.read(|txn, _| summary::summaries(txn)).await
+        self.check_open()?;
+        Ok(summary::summaries(&self.core.live()))
     }
 
     /// The entries that match `filter`, of the tables in `allowed` if that is given, in the order in which they
@@ -262,8 +272,8 @@ impl Store {
         allowed: Option<Arc<BTreeSet<TableId>>>,
         most_bytes: usize,
     ) -> Result<Page, StoreError> {
-        self.read(move |txn, core| {
-            query::get(txn, &core.settings, &filter, allowed.as_deref(), core.clock.now(), most_bytes)
+        self.look(move |view| {
+            query::get(view, &filter, allowed.as_deref(), view.core.clock.now(), most_bytes)
         })
         .await
     }
@@ -274,6 +284,7 @@ impl Store {
     /// If the file could not be read, or [`StoreError::Busy`] if the answer would take long and others wait for such
     /// answers already.
     pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
+        self.merge_table(table).await?;
         let since = self.scope(since);
         let (buckets, fresh): (Vec<BucketSummary>, _) = self
             .in_turn(move |txn, core, most| {
@@ -299,6 +310,7 @@ impl Store {
         after: Option<EntryId>,
         limit: usize,
     ) -> Result<IdPage, StoreError> {
+        self.merge_table(table).await?;
         let since = self.scope(since);
         let (ids, more) = self
             .in_turn(move |txn, core, most| {
@@ -308,7 +320,7 @@ impl Store {
         Ok(IdPage { since, ids, more })
     }
 
-    /// Proves that the indexes are the data; `progress` hears how far it is.
+    /// Proves that the indexes are the log; `progress` hears how far it is.
     ///
     /// # Errors
     /// If the file could not be read to the end; contradictions are in the report.
@@ -316,8 +328,9 @@ impl Store {
         &self,
         progress: impl Fn(VerifyProgress) + Send + 'static,
     ) -> Result<Report, StoreError> {
+        self.merge().await?;
         let turns = Arc::clone(&self.core.verifying);
-        self.blocking(turns, move |core| verify::run(&core.file, &core.settings, &progress)).await
+        self.blocking(turns, move |core| verify::run(core, &progress)).await
     }
 
     /// The store in numbers.
@@ -325,8 +338,9 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn stats(&self) -> Result<Stats, StoreError> {
-        let mut stats = self.read(|txn, _| summary::stats(txn)).await?;
-        (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), |core| core.file.size()).await?;
+        self.check_open()?;
+        let mut stats = summary::stats(&self.core.live());
+        (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), Core::size).await?;
         Ok(stats)
     }
 
@@ -340,6 +354,27 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Merges the delta if anything in it is of this table.
+    async fn merge_table(&self, table: TableId) -> Result<(), StoreError> {
+        let table_no = self.core.live().number_of(&table);
+        match table_no {
+            Some(table_no) if self.core.delta.concerns(table_no) => self.merge().await,
+            _ => Ok(()),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.requests.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Reads a view, off the async threads.
+    async fn look<T: Send + 'static>(
+        &self,
+        read: impl Fn(&View<'_>) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.blocking(self.readers(), move |core| core.view(read)).await
     }
 
     /// Reads a snapshot, off the async threads.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use p2pdb_protocol::bucket::{bucket_of, digest};
 use proptest::{collection::vec, prelude::*};
-use redb::ReadableTable;
+use redb::ReadableTable as _;
 
 use super::*;
 

@@ -7,6 +7,7 @@ mod index;
 mod migrate;
 mod query;
 mod retention;
+mod tail;
 mod verify;
 
 use std::{path::Path, sync::LazyLock};
@@ -147,6 +148,27 @@ fn open_bounded(path: &Path, clock: &Clock, bounds: crate::store::query::Bounds)
     settings.bounds = bounds;
     let opener = |path: &Path| redb::Builder::new().create(path);
     Store::open_with(path, settings, clock.clone(), Arc::new(opener), crate::store::migrate::STEPS).unwrap()
+}
+
+/// Where the record of an entry begins, once it is merged: the segment's file and the offset in it.
+fn record(store: &Store, path: &Path, arrival: u64) -> (std::path::PathBuf, record::Location) {
+    let location = store.core.file.read(|txn| {
+        let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?.expect("it is stored and merged");
+        Ok(record::Location::from_row(row.value()))
+    });
+    let location = location.unwrap();
+    (log::directory_of(path).join(format!("{:010}.seg", location.segment)), location)
+}
+
+/// Damages the record of an entry in the log.
+fn spoil(store: &Store, path: &Path, arrival: u64, spoil: impl FnOnce(&mut [u8])) {
+    use std::os::unix::fs::FileExt;
+    let (segment, location) = record(store, path, arrival);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(segment).unwrap();
+    let mut bytes = vec![0; location.record_length()];
+    file.read_exact_at(&mut bytes, location.offset.into()).unwrap();
+    spoil(&mut bytes);
+    file.write_all_at(&bytes, location.offset.into()).unwrap();
 }
 
 async fn verified(store: &Store) -> Report {
