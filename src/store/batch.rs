@@ -14,6 +14,7 @@ use super::{
     live::Retired,
     log::{Kind, Log},
     record::{Facts, Location},
+    sketch::Changes,
     schema::{self, Bucket, DropReason, LocationRow, Place, Position, State, TableTotals, damaged},
 };
 
@@ -32,6 +33,8 @@ pub(super) struct Batch<'t> {
     totals: BTreeMap<u32, TableTotals>,
     /// By how much the count of each touched bucket changes.
     buckets: BTreeMap<(u32, u16), i64>,
+    /// What comes into the cells and goes.
+    cells: Changes,
     /// By how much the stored bytes of each touched segment change.
     segments: BTreeMap<u32, i64>,
     /// Tables of which an id was forgotten, that may have been the last one.
@@ -68,6 +71,7 @@ impl<'t> Batch<'t> {
             state,
             totals: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            cells: Changes::default(),
             segments: BTreeMap::new(),
             thinned: BTreeSet::new(),
             retired: None,
@@ -103,6 +107,7 @@ impl<'t> Batch<'t> {
             totals.charge += charge;
             totals.newest = facts.arrival;
             *self.buckets.entry(facts.bucket(network)).or_default() += 1;
+            self.cells.insert(facts.cell(network), facts.id);
             *self.segments.entry(location.segment).or_default() += location.record_length() as i64;
             self.state.charge += charge;
             self.state.last_received = self.state.last_received.max(facts.received);
@@ -144,7 +149,7 @@ impl<'t> Batch<'t> {
     /// others from being dropped; [`Store::verify`](super::Store::verify) finds what is left of it.
     pub(super) fn remove(&mut self, found: &[Found], reason: Option<DropReason>) -> Result<(), Error> {
         let network = &self.settings.network;
-        let (mut keys, mut gone) = (Keys::default(), Vec::with_capacity(found.len()));
+        let (mut keys, mut gone, mut left) = (Keys::default(), Vec::new(), Vec::new());
         for Found { arrival, key } in found.iter().copied().collect::<BTreeSet<_>>() {
             // What led here goes in any case: it must not lead here for ever.
             keys.add_found(key, arrival);
@@ -160,6 +165,7 @@ impl<'t> Batch<'t> {
                     let place = reason.map(|reason| Place::Dropped { reason, forget_at: forget_at(reason) });
                     keys.add(&facts, network, place);
                     *self.buckets.entry(facts.bucket(network)).or_default() -= 1;
+                    left.push((facts.cell(network), facts.id));
                 }
                 Err(error) => {
                     tracing::error!(arrival, %error, "an entry cannot be read and is dropped");
@@ -170,10 +176,17 @@ impl<'t> Batch<'t> {
                         keys.by_id.push((table_no, id, place));
                         *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -= 1;
                     }
+                    if let FoundBy::Epoch(table_no, epoch, id) = key {
+                        left.push(((table_no, epoch), id));
+                    }
                 }
             }
         }
         self.uncount(&gone)?;
+        left.iter().for_each(|(cell, id)| self.cells.remove(*cell, *id));
+        if let Some(retired) = &mut self.retired {
+            retired.left.append(&mut left);
+        }
         self.changed |= !found.is_empty();
         keys.sort();
         for (table_no, id, place) in &keys.by_id {
@@ -293,6 +306,8 @@ impl<'t> Batch<'t> {
                 rows.insert(key, Bucket { count, changed: self.state.change, ..bucket }.as_row())?;
             }
         }
+        drop(self.by_epoch);
+        self.cells.write(self.txn)?;
         let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
         for (table_no, row) in self.totals {
             totals.insert(table_no, row.to_row())?;

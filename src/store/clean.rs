@@ -18,7 +18,7 @@ use super::{
     schema::{self, State},
 };
 
-/// Bytes of a frame of records that are moved.
+/// Bytes of a frame of records that are moved, or half a segment if that is less.
 const FRAME: usize = 8 << 20;
 /// Segments that are rewritten when the operator compacts the store have at least this part dead.
 const COMPACTED: u64 = 16;
@@ -128,6 +128,7 @@ impl Cleaner {
         let fault = |error| core.file.fault(error);
         let segments = core.log.segments();
         let Some(segment) = segments.get(&candidate.number) else { return Ok(Vec::new()) };
+        let most = FRAME.min(usize::try_from(core.log.segment_bytes() / 2).unwrap_or(FRAME));
         let appender = self.moved.get_or_insert_with(Appender::moving);
         let (mut places, mut waiting, mut frame) = (Vec::new(), Vec::new(), FrameWriter::new(0));
         let mut flush = |frame: &mut FrameWriter, waiting: &mut Vec<(u64, Location, usize)>| {
@@ -159,7 +160,7 @@ impl Cleaner {
                     .map_err(|error| std::io::Error::other(error.to_string()))?;
                 for (arrival, location, record) in stored {
                     waiting.push((arrival, location, frame.record(record)));
-                    if frame.len() >= FRAME {
+                    if frame.len() >= most {
                         flush(&mut frame, &mut waiting)?;
                     }
                 }

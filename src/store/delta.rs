@@ -181,21 +181,21 @@ impl Delta {
         Some(grow(&mut last))
     }
 
-    /// Ends the last generation, unless it is empty: a new one grows from now on. How many wait to be merged.
-    pub(super) fn freeze(&self) -> usize {
+    /// Ends the last generation, unless it is empty: a new one grows from now on.
+    pub(super) fn freeze(&self) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let next = generations.last().and_then(|last| {
             let last = read(last);
             (!last.is_empty()).then(|| Generation::new(last.next(), last.end))
         });
         generations.extend(next.map(|next| Arc::new(RwLock::new(next))));
-        generations.len().saturating_sub(1)
     }
 
-    /// The oldest generation that waits to be merged.
-    pub(super) fn oldest_frozen(&self) -> Option<Shared> {
+    /// The oldest generation that waits to be merged, and how many do.
+    pub(super) fn oldest_frozen(&self) -> Option<(Shared, usize)> {
         let generations = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if generations.len() > 1 { generations.first().cloned() } else { None }
+        let waiting = generations.len().saturating_sub(1);
+        generations.first().filter(|_| waiting > 0).map(|oldest| (Arc::clone(oldest), waiting))
     }
 
     /// Forgets the oldest generation, which is merged.

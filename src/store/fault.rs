@@ -1,11 +1,9 @@
 //! Points at which tests let a write fail or the process die; nothing in the program itself.
 
-use std::{io, path::Path};
-
 /// Does nothing.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "tests fail here")]
-pub(super) const fn point(_store: &Path, _name: &str) -> io::Result<()> {
+pub(super) const fn point(_store: &std::path::Path, _name: &str) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -296,6 +296,8 @@ pub(super) fn open_tables(txn: &WriteTransaction) -> Result<(), Error> {
     txn.open_table(schema::BY_EPOCH)?;
     txn.open_table(schema::BY_EXPIRY)?;
     txn.open_table(schema::BUCKETS)?;
+    txn.open_table(schema::SUMMARIES)?;
+    txn.open_table(schema::GROUPS)?;
     txn.open_table(schema::DROPPED)?;
     Ok(())
 }

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use p2pdb_protocol::id::TableId;
+use p2pdb_protocol::{
+    id::{EntryId, TableId},
+    reconcile::sketch::{Element, Summary},
+};
 use redb::{Error, ReadTransaction, ReadableTable};
 
 use super::{
@@ -14,6 +17,7 @@ use super::{
     record::{Facts, Location},
     retention::Swept,
     schema::{self, State, TableTotals, parse_table},
+    sketch::{self, Cell},
 };
 
 /// A table in memory.
@@ -30,6 +34,7 @@ pub(super) struct Live {
     pub(super) state: State,
     pub(super) tables: BTreeMap<u32, LiveTable>,
     numbers: HashMap<TableId, u32>,
+    pub(super) cells: BTreeMap<Cell, Summary>,
     /// What merges dropped since somebody asked for a sweep.
     pub(super) swept: Swept,
 }
@@ -38,7 +43,13 @@ impl Live {
     /// As a snapshot has it.
     pub(super) fn load(txn: &ReadTransaction) -> Result<Self, Error> {
         let state = State::read(&txn.open_table(schema::STATE)?)?;
-        let mut live = Self { state, tables: BTreeMap::new(), numbers: HashMap::new(), swept: Swept::default() };
+        let mut live = Self {
+            state,
+            tables: BTreeMap::new(),
+            numbers: HashMap::new(),
+            cells: sketch::load(txn)?,
+            swept: Swept::default(),
+        };
         let totals = txn.open_table(schema::TABLE_TOTALS)?;
         for row in txn.open_table(schema::TABLES)?.iter()? {
             let (table_no, row) = row?;
@@ -89,10 +100,25 @@ impl Live {
         self.state.last_received = self.state.last_received.max(facts.received);
     }
 
+    /// Adds ids that came to a cell.
+    pub(super) fn came(&mut self, cell: Cell, ids: &Summary) {
+        self.cells.entry(cell).or_default().merge(ids);
+    }
+
+    /// Takes an id out of its cell.
+    pub(super) fn left(&mut self, cell: Cell, element: &Element) {
+        let summary = self.cells.entry(cell).or_default();
+        summary.remove(element);
+        if summary.is_empty() {
+            self.cells.remove(&cell);
+        }
+    }
+
     /// Counts an id that is dropped, and its entry if it was stored.
-    pub(super) fn dropped(&mut self, table_no: u32, entry: Option<&Location>) {
-        if let Some(location) = entry {
-            self.gone(table_no, location);
+    pub(super) fn dropped(&mut self, table_no: u32, id: &EntryId, entry: Option<(Location, u64)>) {
+        if let Some((location, epoch)) = entry {
+            self.gone(table_no, &location);
+            self.left((table_no, epoch), &Element::of(id));
         }
         self.state.dropped += 1;
         self.state.charge += charge::DROPPED;
@@ -123,6 +149,13 @@ impl Live {
         }
     }
 
+    /// The sketch of a table's ids from the epoch `from` on.
+    pub(super) fn summary(&self, table_no: u32, from: u64) -> Summary {
+        let mut summary = Summary::default();
+        self.cells.range((table_no, from)..=(table_no, u64::MAX)).for_each(|(_, cell)| summary.merge(cell));
+        summary
+    }
+
     /// The tables of `touched`, or the whole store, that are over their limits.
     pub(super) fn is_over_limit(&self, settings: &Settings, touched: &[u32]) -> bool {
         let is_over = |table_no: &u32| {
@@ -140,6 +173,8 @@ impl Live {
 pub(super) struct Retired {
     /// Entries, with their table.
     pub(super) gone: Vec<(u32, Location)>,
+    /// Their ids and cells, as far as they can be read.
+    pub(super) left: Vec<(Cell, EntryId)>,
     /// Ids that are known as dropped from now on, or not any longer.
     pub(super) remembered: u64,
     pub(super) forgotten: u64,

@@ -7,9 +7,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
+use p2pdb_protocol::reconcile::sketch::Element;
 use redb::ReadableTable;
 use tokio::sync::mpsc;
 
@@ -28,7 +29,10 @@ use super::{
 /// Jobs that wait for the merger, at most.
 pub(super) const JOBS: usize = 16;
 
-/// What the merger can be asked for; each begins with merging every generation that waits for it.
+/// Ids that are taken out of the sketches in memory while everybody else waits.
+const PART: usize = 1024;
+
+/// What the merger can be asked for; all but the digests include that every generation that waits for it is merged.
 pub(super) enum Job {
     Merge(Answer<()>),
     /// What must go so that these tables, and all together, keep to their limits, at most so many: who it was.
@@ -46,7 +50,7 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
         match job {
             Job::Merge(answer) => drop(answer.send(guarded(core, || merge_all(core)))),
             Job::Evict(tables, most, answer) => drop(answer.send(guarded(core, || {
-                merge_all(core)?;
+                merge_but(core, 1)?;
                 step(core, |batch| {
                     let evicted = retention::evict(batch, &tables, most)?;
                     batch.forget((evicted.len() + STEP) as u64)?;
@@ -74,7 +78,14 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 
 /// Merges every generation that is not growing any more.
 fn merge_all(core: &Core) -> Result<(), StoreError> {
-    while let Some(oldest) = core.delta.oldest_frozen() {
+    merge_but(core, 0)
+}
+
+/// Merges all but the last `left` of them.
+fn merge_but(core: &Core, left: usize) -> Result<(), StoreError> {
+    while let Some((oldest, waiting)) = core.delta.oldest_frozen()
+        && waiting > left
+    {
         let most = 2 * delta::read(&oldest).entries.len() + STEP;
         let swept = step(core, |batch| retention::retire(batch, most))?;
         core.live_mut().swept.add(swept);
@@ -87,7 +98,7 @@ fn step<T>(
     core: &Core,
     work: impl FnOnce(&mut Batch<'_>) -> Result<T, redb::Error>,
 ) -> Result<T, StoreError> {
-    let oldest = core.delta.oldest_frozen();
+    let oldest = core.delta.oldest_frozen().map(|(oldest, _)| oldest);
     let (value, retired, is_merged) = core.file.write(|txn| {
         let mut batch = Batch::open(txn, &core.log, &core.settings, core.clock.now())?;
         if let Some(oldest) = &oldest {
@@ -106,6 +117,11 @@ fn step<T>(
         let concerns = |table_no| generations.iter().any(|generation| generation.concerns(table_no));
         core.live_mut().merged(&retired, concerns);
     });
+    for part in retired.left.chunks(PART) {
+        let elements: Vec<_> = part.iter().map(|(cell, id)| (*cell, Element::of(id))).collect();
+        let mut live = core.live_mut();
+        elements.iter().for_each(|(cell, element)| live.left(*cell, element));
+    }
     if is_merged {
         fault::point(core.file.path(), "merged").map_err(|error| core.file.fault(error.into()))?;
         delete_dead(core)?;
@@ -114,7 +130,7 @@ fn step<T>(
 }
 
 fn sweep(core: &Core) -> Result<Swept, StoreError> {
-    merge_all(core)?;
+    merge_but(core, 1)?;
     let mut swept = step(core, retention::sweep)?;
     swept.add(std::mem::take(&mut core.live_mut().swept));
     Ok(swept)
@@ -163,10 +179,4 @@ pub(super) fn guarded<T>(
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(core.panicked()))
-}
-
-impl Core {
-    pub(super) fn live_mut(&self) -> std::sync::RwLockWriteGuard<'_, super::live::Live> {
-        self.live.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod asking;
 mod batch;
 mod charge;
 mod clean;
@@ -19,6 +20,7 @@ mod query;
 mod record;
 mod retention;
 mod schema;
+mod sketch;
 mod summary;
 mod verify;
 mod view;
@@ -31,7 +33,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
 };
 
 use bytes::Bytes;
@@ -40,9 +42,9 @@ use p2pdb_protocol::{
     filter::Filter,
     id::{EntryId, TableId},
     network::Network,
+    reconcile::sketch::{Group, Sid, Summary},
 };
-use redb::ReadTransaction;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 pub use self::{
     error::StoreError,
@@ -51,6 +53,7 @@ pub use self::{
     query::Page,
     retention::Swept,
     schema::DropReason,
+    sketch::SidPage,
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
     writer::{Committed, NewEntry},
@@ -62,8 +65,7 @@ use self::{
     live::Live,
     log::Log,
     options::Settings,
-    view::{Before, View},
-    writer::{Answer, Request},
+    writer::Request,
 };
 use crate::clock::Clock;
 
@@ -99,30 +101,6 @@ struct Core {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("path", &self.core.file.path()).finish_non_exhaustive()
-    }
-}
-
-impl Core {
-    fn panicked(&self) -> StoreError {
-        let reason = "a row could not be read".to_owned();
-        StoreError::Damaged { path: self.file.path().to_owned(), reason }
-    }
-
-    /// Length of the index file and the log, and what they take on the disk, in bytes.
-    fn size(&self) -> Result<(u64, u64), StoreError> {
-        let (length, on_disk) = self.file.size()?;
-        let log = self.log.size().map_err(|error| self.file.fault(error.into()))?;
-        Ok((length + log.0, on_disk + log.1))
-    }
-
-    /// Runs `read` on a view. Keep it short, as [`StoreFile::read`].
-    fn view<T>(&self, read: impl Fn(&View<'_>) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let before = Before::take(self);
-        self.file.read(|txn| read(&before.view(self, txn)?))
-    }
-
-    fn live(&self) -> std::sync::RwLockReadGuard<'_, Live> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,6 +220,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file could not be read.
+    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
     pub async fn table_key(&self, table: TableId) -> Result<Option<Bytes>, StoreError> {
         self.check_open()?;
         let live = self.core.live();
@@ -253,6 +232,7 @@ impl Store {
     ///
     /// # Errors
     /// If the file could not be read.
+    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
     pub async fn tables(&self) -> Result<Vec<TableSummary>, StoreError> {
         self.check_open()?;
         Ok(summary::summaries(&self.core.live()))
@@ -287,8 +267,8 @@ impl Store {
         self.merge_table(table).await?;
         let since = self.scope(since);
         let (buckets, fresh): (Vec<BucketSummary>, _) = self
-            .in_turn(move |txn, core, most| {
-                index::buckets(txn, &core.settings.network, &core.scopes, &table, since, most)
+            .in_turn(move |view, most| {
+                index::buckets(view.txn, &view.settings().network, &view.core.scopes, &table, since, most)
             })
             .await?;
         if !fresh.is_empty() {
@@ -313,11 +293,63 @@ impl Store {
         self.merge_table(table).await?;
         let since = self.scope(since);
         let (ids, more) = self
-            .in_turn(move |txn, core, most| {
-                index::ids(txn, &core.settings.network, &table, since, bucket, after, limit, most)
+            .in_turn(move |view, most| {
+                index::ids(view.txn, &view.settings().network, &table, since, bucket, after, limit, most)
             })
             .await?;
         Ok(IdPage { since, ids, more })
+    }
+
+    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6). Nothing is searched.
+    ///
+    /// # Errors
+    /// If the store is closed.
+    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
+    pub async fn summary(&self, table: TableId, since: u64) -> Result<Summary, StoreError> {
+        self.check_open()?;
+        let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope(since)));
+        Ok(live.number_of(&table).map(|table_no| live.summary(table_no, from)).unwrap_or_default())
+    }
+
+    /// The sketches of all tables with entries that were created at `since` or later, likewise.
+    ///
+    /// # Errors
+    /// If the store is closed.
+    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
+    pub async fn summaries(&self, since: u64) -> Result<Vec<(TableId, Summary)>, StoreError> {
+        self.check_open()?;
+        let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope(since)));
+        let summaries = live.tables.iter().map(|(table_no, table)| (table.id, live.summary(*table_no, from)));
+        Ok(summaries.filter(|(_, summary)| !summary.is_empty()).collect())
+    }
+
+    /// The sketches of these groups of a level of at most 12, in the same order, of entries created at `since` or later
+    /// (SPEC 10.6).
+    ///
+    /// # Errors
+    /// As those of [`Store::index`].
+    pub async fn groups(
+        &self,
+        table: TableId,
+        since: u64,
+        level: u8,
+        numbers: Vec<u16>,
+    ) -> Result<Vec<Group>, StoreError> {
+        let from = self.core.settings.network.epoch(self.scope(since));
+        self.in_turn(move |view, most| sketch::groups(view, &table, from, level, &numbers, most)).await
+    }
+
+    /// The entries with these sids, at most `most_bytes` of them but those of at least one sid (SPEC 10.6).
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub async fn by_sids(
+        &self,
+        table: TableId,
+        sids: Vec<Sid>,
+        most_bytes: usize,
+    ) -> Result<SidPage, StoreError> {
+        self.look(move |view| sketch::by_sids(view, &table, &sids, most_bytes)).await
     }
 
     /// Proves that the indexes are the log; `progress` hears how far it is.
@@ -342,84 +374,5 @@ impl Store {
         let mut stats = summary::stats(&self.core.live());
         (stats.file_bytes, stats.disk_bytes) = self.blocking(self.readers(), Core::size).await?;
         Ok(stats)
-    }
-
-    /// The start of the scope that answers for `since`.
-    fn scope(&self, since: u64) -> u64 {
-        let core = &self.core;
-        core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Merges the delta if anything in it is of this table.
-    async fn merge_table(&self, table: TableId) -> Result<(), StoreError> {
-        let table_no = self.core.live().number_of(&table);
-        match table_no {
-            Some(table_no) if self.core.delta.concerns(table_no) => self.merge().await,
-            _ => Ok(()),
-        }
-    }
-
-    fn check_open(&self) -> Result<(), StoreError> {
-        if self.requests.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
-    }
-
-    /// Reads a view, off the async threads.
-    async fn look<T: Send + 'static>(
-        &self,
-        read: impl Fn(&View<'_>) -> Result<T, redb::Error> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.blocking(self.readers(), move |core| core.view(read)).await
-    }
-
-    /// Reads a snapshot, off the async threads.
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl Fn(&ReadTransaction, &Core) -> Result<T, redb::Error> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.blocking(self.readers(), move |core| core.file.read(|txn| read(txn, core))).await
-    }
-
-    /// Reads with the number of ids that may be looked at: a few like anything else, any number when it has its turn.
-    async fn in_turn<T: Send + 'static>(
-        &self,
-        read: impl Fn(&ReadTransaction, &Core, u64) -> Result<Option<T>, redb::Error> + Clone + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let short = read.clone();
-        if let Some(answer) =
-            self.read(move |txn, core| short(txn, core, core.settings.bounds.listed)).await?
-        {
-            return Ok(answer);
-        }
-        let _place = self.core.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
-        let long = move |core: &Core| core.file.read(|txn| read(txn, core, u64::MAX));
-        self.blocking(Arc::clone(&self.core.long), long).await?.ok_or(StoreError::Busy)
-    }
-
-    fn readers(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.core.readers)
-    }
-
-    /// Works off the async threads, when `turns` permits.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        turns: Arc<Semaphore>,
-        work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let core = Arc::clone(&self.core);
-        let permit = turns.acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let task = tokio::task::spawn_blocking(move || {
-            // Held until the work ends, also if nobody waits for it any more.
-            let _permit = permit;
-            work(&core)
-        });
-        task.await.unwrap_or_else(|error| {
-            if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
-        })
     }
 }

@@ -159,6 +159,11 @@ impl Facts {
         (self.table_no, network.epoch(self.created), self.arrival)
     }
 
+    /// Table number and epoch.
+    pub(super) fn cell(&self, network: &Network) -> (u32, u64) {
+        (self.table_no, network.epoch(self.created))
+    }
+
     pub(super) fn expiry_key(&self) -> Option<(u64, u64)> {
         self.expires.map(|expires| (expires, self.arrival))
     }

@@ -4,7 +4,10 @@
 //! concatenation of their elements; where this module lays out bytes itself, integers are big-endian. Every
 //! change here needs a new [`SCHEMA_VERSION`] and a step in [`super::migrate`].
 
-use p2pdb_protocol::id::{EntryId, TableId};
+use p2pdb_protocol::{
+    id::{EntryId, TableId},
+    reconcile::sketch::{Group, Summary},
+};
 use redb::{Error, ReadableTable, TableDefinition};
 
 /// The version of this layout.
@@ -75,6 +78,14 @@ pub(super) const BUCKETS: TableDefinition<(u32, u16), BucketRow> = TableDefiniti
 
 /// `count`, `changed`, `digested` and `digest` of a [`Bucket`].
 pub(super) type BucketRow = (u64, u64, u64, &'static [u8; 16]);
+
+/// Key: (table number, epoch of `created`) # Value: a row of [`Summary`]. Only cells with entries.
+pub(super) const SUMMARIES: TableDefinition<(u32, u64), &[u8; Summary::ROW_BYTES]> =
+    TableDefinition::new("summaries");
+
+/// Key: (table number, epoch of `created`, group of level 12) # Value: a row of [`Group`]. Only large cells, see
+/// [`super::sketch`], and groups with entries.
+pub(super) const GROUPS: TableDefinition<(u32, u64, u16), &[u8; Group::ROW_BYTES]> = TableDefinition::new("groups");
 
 /// Key: (`forget_at`, table number, `EntryId`) # Value: nothing. Every id that is kept as dropped.
 pub(super) const DROPPED: TableDefinition<(u64, u32, &[u8; 32]), ()> = TableDefinition::new("dropped");

@@ -1,6 +1,9 @@
 //! A view: a snapshot of the indexes, and the part of the delta that it does not contain.
 
-use std::sync::{PoisonError, RwLockReadGuard};
+use std::{
+    ops::RangeInclusive,
+    sync::{PoisonError, RwLockReadGuard},
+};
 
 use bytes::Bytes;
 use p2pdb_protocol::id::EntryId;
@@ -85,9 +88,25 @@ impl View<'_> {
     /// Where an id is.
     pub(super) fn place(&self, table_no: u32, id: EntryId) -> Result<Option<Place>, Error> {
         match self.fresh_place(table_no, id) {
-            None => schema::place(&self.by_id, table_no, &id),
+            None => self.merged_place(table_no, &id),
             place => Ok(place),
         }
+    }
+
+    /// Where an id is, as far as it is merged.
+    pub(super) fn merged_place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
+        schema::place(&self.by_id, table_no, id)
+    }
+
+    /// The merged ids of a table in this range, ascending.
+    pub(super) fn merged_ids(
+        &self,
+        table_no: u32,
+        ids: RangeInclusive<EntryId>,
+    ) -> Result<Vec<EntryId>, Error> {
+        let (first, last) = ids.into_inner();
+        let rows = self.by_id.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))?;
+        rows.map(|row| Ok(EntryId::from_bytes(*row?.0.value().1))).collect()
     }
 
     /// Where an entry is.

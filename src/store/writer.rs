@@ -2,7 +2,7 @@
 
 mod intake;
 
-use std::sync::Arc;
+use std::{sync::Arc, thread::JoinHandle};
 
 use p2pdb_protocol::id::{EntryId, TableId};
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +53,7 @@ pub(super) struct Writer {
     pub(super) jobs: mpsc::Sender<Job>,
     /// Tells when the last generation that was full is merged.
     pub(super) merging: Option<oneshot::Receiver<Result<(), StoreError>>>,
+    pub(super) merger: JoinHandle<()>,
 }
 
 impl Writer {
@@ -165,6 +166,11 @@ impl Writer {
         self.ask(Job::Merge(done));
         if let Ok(Err(error)) = merged.blocking_recv() {
             tracing::warn!(%error, "the log is merged at the next opening");
+        }
+        // It may be rewriting segments.
+        drop(self.jobs);
+        if self.merger.join().is_err() {
+            tracing::error!("the merger of the store panicked");
         }
         let closed = self.core.file.close();
         self.core.log.unlock();

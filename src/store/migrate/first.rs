@@ -15,6 +15,7 @@ use crate::store::{
     log::{Appender, FrameWriter},
     record::{Facts, Location},
     schema::{self, Position, State, TableTotals, damaged},
+    sketch,
 };
 
 /// Entries and bytes that move in one transaction.
@@ -81,6 +82,7 @@ pub(super) fn to_2(migrating: &Migrating<'_>) -> Result<(), StoreError> {
         })?;
     }
     file.write(|txn| finish(txn).map(|()| ((), true)))?;
+    sketch::rebuild(file)?;
     file.compact()?;
     Ok(())
 }

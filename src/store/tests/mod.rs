@@ -7,6 +7,8 @@ mod index;
 mod migrate;
 mod query;
 mod retention;
+mod scale;
+mod sketch;
 mod tail;
 mod verify;
 
@@ -79,17 +81,18 @@ impl Default for Draft {
 
 impl Draft {
     fn entry(&self) -> Entry {
+        self.to_all(self.recipients.iter().map(|number| recipient(*number)).collect())
+    }
+
+    fn to_all(&self, mut recipients: Vec<RecipientId>) -> Entry {
         let body: Vec<u8> = (0u64..)
             .flat_map(|block| Sha256::digest([self.seed.to_be_bytes(), block.to_be_bytes()].concat()))
             .take(self.length)
             .collect();
-        let mut recipients: Vec<_> = self
-            .recipients
-            .iter()
-            .map(|number| WrappedKey { recipient: recipient(*number), wrapped: vec![7; 256] })
-            .collect();
-        recipients.sort_by_key(|key| key.recipient);
-        recipients.dedup_by_key(|key| key.recipient);
+        recipients.sort_unstable();
+        recipients.dedup();
+        let recipients =
+            recipients.into_iter().map(|recipient| WrappedKey { recipient, wrapped: vec![7; 256] }).collect();
         let header = Header {
             table: table(self.table),
             created: self.created,

@@ -54,6 +54,16 @@ const DAMAGES: &[(&str, Damage)] = &[
         table.insert(key, &[1; 32])?;
         Ok(())
     }),
+    ("a summary is not that", without_first!(schema::SUMMARIES)),
+    ("a summary is not that", |txn| {
+        let mut table = txn.open_table(schema::SUMMARIES)?;
+        let cell = table.first()?.map(|(cell, _)| cell.value()).unwrap();
+        let mut row = *table.get(cell)?.unwrap().value();
+        row[290] ^= 1;
+        table.insert(cell, &row)?;
+        Ok(())
+    }),
+    ("a group of table number", without_first!(schema::GROUPS)),
     ("is that of entry", |txn| {
         let mut table = txn.open_table(schema::LOCATIONS)?;
         let row = table.get(3)?.unwrap().value();
@@ -129,7 +139,8 @@ const SPOILS: &[(&str, Spoil)] = &[
 async fn every_kind_of_damage_is_found() {
     for (index, (expected, damage)) in DAMAGES.iter().enumerate() {
         let fixture = Fixture::new(StoreOptions::default());
-        let mut new = series(0, 20);
+        // As many as make a large cell.
+        let mut new = series(0, 70);
         new.push(Draft { seed: 50, expires: Some(START + 5), ..Draft::default() }.new_entry());
         fixture.store.commit(new.clone()).await.unwrap();
         fixture.store.drop_for_good(table(0), new[7].entry.id(), DropReason::Retracted).await.unwrap();

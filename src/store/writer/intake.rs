@@ -7,6 +7,7 @@ use p2pdb_protocol::{
     entry::Entry,
     id::{EntryId, TableId},
     keys::PublicKey,
+    reconcile::sketch::{Element, Summary},
 };
 use redb::Error;
 
@@ -76,7 +77,13 @@ impl Writer {
         }
         if !added.is_empty() {
             let count = added.len();
+            let mut cells = BTreeMap::<_, Summary>::new();
+            for (facts, _) in &added {
+                let cell = facts.cell(&self.core.settings.network);
+                cells.entry(cell).or_default().insert(&Element::of(&facts.id));
+            }
             self.append(frame, named, |generation, live, place| {
+                cells.iter().for_each(|(cell, ids)| live.came(*cell, ids));
                 for (facts, offset) in added {
                     let offset = u32::try_from(place.offset + offset as u64).unwrap_or(u32::MAX);
                     let location = facts.at(place.segment, offset);
@@ -123,7 +130,10 @@ impl Writer {
             numbered
                 .iter()
                 .map(|(table_no, id, _)| match view.place(*table_no, *id)? {
-                    Some(Place::Stored { arrival, .. }) => Ok(Some(view.location(arrival)?)),
+                    Some(Place::Stored { arrival, created }) => {
+                        let epoch = view.settings().network.epoch(created);
+                        Ok(Some(view.location(arrival)?.map(|location| (location, epoch))))
+                    }
                     Some(Place::Dropped { .. }) => Ok(None),
                     None => Ok(Some(None)),
                 })
@@ -147,7 +157,7 @@ impl Writer {
         drops.iter().for_each(|(drop, _)| frame.dropped(drop.table_no, &drop.id, drop.reason));
         self.append(frame, named, |generation, live, _| {
             for (drop, location) in drops {
-                live.dropped(drop.table_no, location.as_ref());
+                live.dropped(drop.table_no, &drop.id, location);
                 generation.add_drop(drop);
             }
         })
