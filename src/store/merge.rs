@@ -48,32 +48,52 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     while let Some(job) = jobs.blocking_recv() {
         // Whoever asked may have gone away meanwhile; the work was done all the same.
         match job {
-            Job::Merge(answer) => drop(answer.send(guarded(core, || merge_all(core)))),
-            Job::Evict(tables, most, answer) => drop(answer.send(guarded(core, || {
-                merge_but(core, 1)?;
-                step(core, |batch| {
-                    let evicted = retention::evict(batch, &tables, most)?;
-                    batch.forget((evicted.len() + STEP) as u64)?;
-                    Ok(evicted)
-                })
-            }))),
-            Job::Sweep(answer) => drop(answer.send(guarded(core, || sweep(core)))),
+            Job::Merge(answer) => {
+                let merged = guarded(core, || merge_all(core));
+                clean(core, &mut cleaner);
+                let _ = answer.send(merged);
+            }
+            Job::Evict(tables, most, answer) => {
+                let _ = answer.send(guarded(core, || evict(core, &tables, most)));
+                clean(core, &mut cleaner);
+            }
+            Job::Sweep(answer) => {
+                let swept = guarded(core, || sweep(core));
+                clean(core, &mut cleaner);
+                let _ = answer.send(swept);
+            }
             Job::Digests(digests) => {
                 // They are computed again when somebody asks.
                 let _ = guarded(core, || save_digests(core, &digests));
             }
-            Job::Compact(answer) => drop(answer.send(guarded(core, || {
-                merge_all(core)?;
-                let before = core.size()?.0;
-                cleaner.clean_all(core)?;
-                core.file.compact()?;
-                Ok(core.size()?.0 < before)
-            }))),
-        }
-        if let Err(error) = guarded(core, || cleaner.clean(core)) {
-            tracing::warn!(%error, "segments of the log could not be rewritten");
+            Job::Compact(answer) => {
+                let _ = answer.send(guarded(core, || compact(core, &mut cleaner)));
+            }
         }
     }
+}
+
+fn clean(core: &Core, cleaner: &mut Cleaner) {
+    if let Err(error) = guarded(core, || cleaner.clean(core)) {
+        tracing::warn!(%error, "segments of the log could not be rewritten");
+    }
+}
+
+fn compact(core: &Core, cleaner: &mut Cleaner) -> Result<bool, StoreError> {
+    merge_all(core)?;
+    let before = core.size()?.0;
+    cleaner.clean_all(core)?;
+    core.file.compact()?;
+    Ok(core.size()?.0 < before)
+}
+
+fn evict(core: &Core, tables: &[u32], most: usize) -> Result<Vec<u64>, StoreError> {
+    merge_but(core, 1)?;
+    step(core, |batch| {
+        let evicted = retention::evict(batch, tables, most)?;
+        batch.forget((evicted.len() + STEP) as u64)?;
+        Ok(evicted)
+    })
 }
 
 /// Merges every generation that is not growing any more.

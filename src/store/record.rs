@@ -179,14 +179,21 @@ pub(super) fn recipient_prefix(id: &[u8; 32]) -> u64 {
     id.first_chunk().map_or(0, |prefix| u64::from_be_bytes(*prefix))
 }
 
-/// The class of an entry: the binary logarithm of its effort per byte with three fractional bits, 128 being one hash
-/// per byte. Who is in the lowest is evicted first, and in a class the oldest: entries that cost about the same lie
-/// side by side, so that they go together.
+/// The class of an entry: the exponent of its effort per byte to base 2, and the first three bits of its fraction, 512
+/// being one hash per byte. Who is in the lowest is evicted first, and in a class the oldest: entries that cost about
+/// the same lie side by side, so that they go together.
 pub(super) const fn class(effort: u64, length: u32) -> u16 {
     let length = if length == 0 { 1 } else { length as u128 };
-    // Effort per byte with 16 fractional bits, at least 1.
-    let score = ((effort as u128) << 16) / length | 1;
-    let log = score.ilog2();
+    // Effort per byte with 64 fractional bits.
+    let score = ((effort as u128) << 64) / length;
+    let Some(log) = score.checked_ilog2() else { return 0 };
     let fraction = if log >= 3 { score >> (log - 3) } else { score << (3 - log) } & 7;
     (log as u16) << 3 | fraction as u16
+}
+
+#[cfg(test)]
+#[test]
+fn classes_ascend_with_the_effort_per_byte() {
+    assert_eq!([class(1000, 1000), class(1124, 1000), class(1125, 1000), class(2000, 1000)], [512, 512, 513, 520]);
+    assert_eq!([class(0, 1000), class(1, u32::MAX), class(u64::MAX, 0)], [0, 256, 1023]);
 }

@@ -161,6 +161,13 @@ impl Writer {
         evicted.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Merges, which forgets ids of which there are too many.
+    fn forget(&self) -> Result<(), StoreError> {
+        let (answer, merged) = oneshot::channel();
+        self.ask(Job::Merge(answer));
+        merged.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
     fn close(self, answer: Answer<()>) {
         let (done, merged) = oneshot::channel();
         self.ask(Job::Merge(done));

@@ -285,6 +285,7 @@ async fn requests_that_wait_share_a_transaction_and_get_their_own_answers() {
 async fn a_closed_store_says_so_and_a_compacted_one_has_everything() {
     let fixture = Fixture::new(StoreOptions::default());
     fixture.store.commit(series(0, 300)).await.unwrap();
+    fixture.store.merge().await.unwrap();
     let before = fixture.store.stats().await.unwrap().file_bytes;
     assert!(fixture.store.compact().await.unwrap());
     // A copy of the open file is what a kill would leave.

@@ -92,7 +92,9 @@ async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte
     let class = |draft: &Draft| {
         let entry = draft.entry();
         let per_byte = entry.effort() as f64 / entry.encoded().len() as f64;
-        ((per_byte.log2() + 16.0) * 8.0).floor() as u64
+        let exponent = per_byte.log2().floor();
+        let fraction = (per_byte / exponent.exp2() - 1.0) * 8.0;
+        (exponent as i64, fraction.floor() as i64)
     };
     let charge = |draft: &Draft| charge::of_entry(draft.entry().encoded().len(), 1);
     let mut kept = BTreeSet::new();

@@ -64,7 +64,7 @@ const DAMAGES: &[(&str, Damage)] = &[
         Ok(())
     }),
     ("a group of table number", without_first!(schema::GROUPS)),
-    ("is that of entry", |txn| {
+    ("its record does not say", |txn| {
         let mut table = txn.open_table(schema::LOCATIONS)?;
         let row = table.get(3)?.unwrap().value();
         table.insert(2, row)?;
@@ -122,7 +122,7 @@ const SPOILS: &[(&str, Spoil)] = &[
     ("before it at", |record| record[8 + 6] -= 1),
     ("its record", |record| record[8 * 5 + 4 + 31] ^= 1),
     ("its record", |record| record[81] ^= 1),
-    ("is that of entry", |record| record[7] ^= 1),
+    ("its record does not say", |record| record[7] ^= 1),
     ("does not decode", |record| {
         // One flipped bit in the body of an entry.
         let body = record.len() - 256 - 8 - 10;

@@ -160,7 +160,12 @@ impl Writer {
                 live.dropped(drop.table_no, &drop.id, location);
                 generation.add_drop(drop);
             }
-        })
+        })?;
+        let most = self.core.settings.max_dropped;
+        if self.core.live().state.dropped > most + most / 64 {
+            self.forget()?;
+        }
+        Ok(())
     }
 
     /// Writes a frame and takes it up with `apply`, for which it has the place of the frame.
