@@ -26,7 +26,10 @@ impl Core {
     }
 
     /// Runs `read` on a view. Keep it short, as [`StoreFile::read`].
-    pub(super) fn view<T>(&self, read: impl Fn(&View<'_>) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    pub(super) fn view<T>(
+        &self,
+        read: impl Fn(&View<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         let before = Before::take(self);
         self.file.read(|txn| read(&before.view(self, txn)?))
     }
@@ -80,9 +83,7 @@ impl Store {
         read: impl Fn(&View<'_>, u64) -> Result<Option<T>, redb::Error> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
         let short = read.clone();
-        if let Some(answer) =
-            self.look(move |view| short(view, view.settings().bounds.listed)).await?
-        {
+        if let Some(answer) = self.look(move |view| short(view, view.settings().bounds.listed)).await? {
             return Ok(answer);
         }
         let _place = self.core.waiting.try_acquire().map_err(|_| StoreError::Busy)?;

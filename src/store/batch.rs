@@ -14,8 +14,8 @@ use super::{
     live::Retired,
     log::{Kind, Log},
     record::{Facts, Location},
-    sketch::Changes,
     schema::{self, Bucket, DropReason, LocationRow, Place, Position, State, TableTotals, damaged},
+    sketch::Changes,
 };
 
 /// For how long an id stays known that was refused unseen, in seconds.
@@ -153,7 +153,8 @@ impl<'t> Batch<'t> {
         for Found { arrival, key } in found.iter().copied().collect::<BTreeSet<_>>() {
             // What led here goes in any case: it must not lead here for ever.
             keys.add_found(key, arrival);
-            let Some(location) = self.locations.get(arrival)?.map(|row| Location::from_row(row.value())) else {
+            let Some(location) = self.locations.get(arrival)?.map(|row| Location::from_row(row.value()))
+            else {
                 tracing::error!(arrival, "an index names a missing entry; the store is damaged");
                 continue;
             };
@@ -174,7 +175,8 @@ impl<'t> Batch<'t> {
                         let forget_at = self.now.saturating_add(REMEMBER_REFUSED);
                         let place = reason.map(|reason| Place::Dropped { reason, forget_at });
                         keys.by_id.push((table_no, id, place));
-                        *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -= 1;
+                        *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -=
+                            1;
                     }
                     if let FoundBy::Epoch(table_no, epoch, id) = key {
                         left.push(((table_no, epoch), id));
@@ -284,7 +286,9 @@ impl<'t> Batch<'t> {
         }
         // The last of them may be the second of the oldest.
         seconds.pop();
-        seconds.into_iter().try_for_each(|second| self.by_received.remove(second).map(drop).map_err(Error::from))
+        seconds
+            .into_iter()
+            .try_for_each(|second| self.by_received.remove(second).map(drop).map_err(Error::from))
     }
 
     /// Writes the counters; what was retired, and whether anything changed at all.

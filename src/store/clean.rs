@@ -55,7 +55,8 @@ impl Cleaner {
                 return Ok(());
             }
             // The one with the least to be copied for what it gives back.
-            let worst = candidates.iter().max_by_key(|candidate| (candidate.dead() << 16) / candidate.end.max(1));
+            let worst =
+                candidates.iter().max_by_key(|candidate| (candidate.dead() << 16) / candidate.end.max(1));
             let Some(worst) = worst else { return Ok(()) };
             self.rewrite(core, worst)?;
         }
@@ -153,8 +154,10 @@ impl Cleaner {
                         for item in from.items() {
                             let Item::Entry { facts, offset, record } = item? else { continue };
                             let here = u32::try_from(offset).ok();
-                            let row = locations.get(facts.arrival)?.map(|row| Location::from_row(row.value()));
-                            let is_here = |at: &Location| at.segment == candidate.number && Some(at.offset) == here;
+                            let row =
+                                locations.get(facts.arrival)?.map(|row| Location::from_row(row.value()));
+                            let is_here =
+                                |at: &Location| at.segment == candidate.number && Some(at.offset) == here;
                             if let Some(location) = row.filter(is_here) {
                                 stored.push((facts.arrival, location, record));
                             }

@@ -167,7 +167,9 @@ pub(super) struct Delta(RwLock<Vec<Shared>>);
 
 impl Delta {
     pub(super) fn new(generations: Vec<Generation>) -> Self {
-        Self(RwLock::new(generations.into_iter().map(|generation| Arc::new(RwLock::new(generation))).collect()))
+        Self(RwLock::new(
+            generations.into_iter().map(|generation| Arc::new(RwLock::new(generation))).collect(),
+        ))
     }
 
     pub(super) fn generations(&self) -> Vec<Shared> {

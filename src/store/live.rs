@@ -140,8 +140,8 @@ impl Live {
             self.gone(*table_no, location);
         }
         self.state.dropped = (self.state.dropped + remembered).saturating_sub(*forgotten);
-        self.state.charge = (self.state.charge + remembered * charge::DROPPED)
-            .saturating_sub(forgotten * charge::DROPPED);
+        self.state.charge =
+            (self.state.charge + remembered * charge::DROPPED).saturating_sub(forgotten * charge::DROPPED);
         for table_no in tables {
             if !is_in_delta(*table_no) {
                 self.remove_table(*table_no);
@@ -165,7 +165,6 @@ impl Live {
         };
         settings.budget.is_some_and(|budget| self.state.charge > budget) || touched.iter().any(is_over)
     }
-
 }
 
 /// What a merge dropped by the operator's rules, and not because the log said so.

@@ -182,7 +182,9 @@ fn save_digests(core: &Core, digests: &[FreshDigest]) -> Result<(), StoreError> 
         let mut rows = txn.open_table(schema::BUCKETS)?;
         let mut saved = false;
         for fresh in digests {
-            let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else { continue };
+            let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else {
+                continue;
+            };
             if bucket.changed == fresh.changed && bucket.digested != fresh.changed {
                 let bucket = Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket };
                 rows.insert(fresh.key, bucket.as_row())?;
@@ -194,9 +196,6 @@ fn save_digests(core: &Core, digests: &[FreshDigest]) -> Result<(), StoreError> 
 }
 
 /// A damaged file can make redb panic: that must not end a thread that others wait for.
-pub(super) fn guarded<T>(
-    core: &Core,
-    work: impl FnOnce() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+pub(super) fn guarded<T>(core: &Core, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(core.panicked()))
 }

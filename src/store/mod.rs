@@ -46,6 +46,9 @@ use p2pdb_protocol::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
+use self::{
+    delta::Delta, file::StoreFile, index::Scopes, live::Live, log::Log, options::Settings, writer::Request,
+};
 pub use self::{
     error::StoreError,
     index::{IdPage, Index},
@@ -57,15 +60,6 @@ pub use self::{
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
     writer::{Committed, NewEntry},
-};
-use self::{
-    delta::Delta,
-    file::StoreFile,
-    index::Scopes,
-    live::Live,
-    log::Log,
-    options::Settings,
-    writer::Request,
 };
 use crate::clock::Clock;
 

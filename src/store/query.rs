@@ -243,7 +243,9 @@ impl Query<'_> {
         which: Which,
     ) -> impl Iterator<Item = Result<u64, StorageError>> + 'q {
         let merged = self.view.merged;
-        let index = index.filter(move |arrival| arrival.as_ref().is_ok_and(|arrival| *arrival <= merged) || arrival.is_err());
+        let index = index.filter(move |arrival| {
+            arrival.as_ref().is_ok_and(|arrival| *arrival <= merged) || arrival.is_err()
+        });
         let most = self.view.settings().bounds.rows + 1;
         let fresh = std::iter::once_with(move || self.view.fresh_arrivals(which, self.after, most));
         index.chain(fresh.flatten().map(Ok))
@@ -315,7 +317,8 @@ impl Query<'_> {
 
 /// The header alone; that it belongs to the id was checked before the entry came in.
 fn header(facts: &Facts, encoded: &[u8]) -> Result<Header, Error> {
-    let undecodable = |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", facts.id));
+    let undecodable =
+        |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", facts.id));
     let mut reader = Reader::new(encoded);
     let header = reader.tuple(4).and_then(|()| reader.bytes(encoded.len()));
     Header::decode(header.map_err(|error| undecodable(&error))?).map_err(|refusal| undecodable(&refusal))

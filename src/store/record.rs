@@ -190,10 +190,3 @@ pub(super) const fn class(effort: u64, length: u32) -> u16 {
     let fraction = if log >= 3 { score >> (log - 3) } else { score << (3 - log) } & 7;
     (log as u16) << 3 | fraction as u16
 }
-
-#[cfg(test)]
-#[test]
-fn classes_ascend_with_the_effort_per_byte() {
-    assert_eq!([class(1000, 1000), class(1124, 1000), class(1125, 1000), class(2000, 1000)], [512, 512, 513, 520]);
-    assert_eq!([class(0, 1000), class(1, u32::MAX), class(u64::MAX, 0)], [0, 256, 1023]);
-}

@@ -85,7 +85,8 @@ pub(super) const SUMMARIES: TableDefinition<(u32, u64), &[u8; Summary::ROW_BYTES
 
 /// Key: (table number, epoch of `created`, group of level 12) # Value: a row of [`Group`]. Only large cells, see
 /// [`super::sketch`], and groups with entries.
-pub(super) const GROUPS: TableDefinition<(u32, u64, u16), &[u8; Group::ROW_BYTES]> = TableDefinition::new("groups");
+pub(super) const GROUPS: TableDefinition<(u32, u64, u16), &[u8; Group::ROW_BYTES]> =
+    TableDefinition::new("groups");
 
 /// Key: (`forget_at`, table number, `EntryId`) # Value: nothing. Every id that is kept as dropped.
 pub(super) const DROPPED: TableDefinition<(u64, u32, &[u8; 32]), ()> = TableDefinition::new("dropped");
@@ -136,7 +137,8 @@ impl State {
     pub(super) fn read(table: &impl ReadableTable<(), StateRow>) -> Result<Self, Error> {
         let row = table.get(())?.ok_or_else(|| damaged("the row of counters is missing"))?;
         let [next_arrival, last_received, change, charge, dropped, next_table, segment, offset] = row.value();
-        let segment = u32::try_from(segment).map_err(|_| damaged(format!("there is no segment {segment}")))?;
+        let segment =
+            u32::try_from(segment).map_err(|_| damaged(format!("there is no segment {segment}")))?;
         let position = Position { segment, offset };
         Ok(Self { next_arrival, last_received, change, charge, dropped, next_table, position })
     }

@@ -201,7 +201,9 @@ impl Run<'_> {
     fn segments(&mut self) -> Result<(), StoreError> {
         let rows = self.file.read(|txn| {
             let rows = txn.open_table(schema::SEGMENTS)?;
-            rows.iter()?.map(|row| row.map(|(number, row)| (number.value(), row.value().1)).map_err(Error::from)).collect::<Result<Vec<_>, _>>()
+            rows.iter()?
+                .map(|row| row.map(|(number, row)| (number.value(), row.value().1)).map_err(Error::from))
+                .collect::<Result<Vec<_>, _>>()
         })?;
         let segments = self.core.log.segments();
         for (number, end) in rows {
@@ -229,10 +231,13 @@ impl Run<'_> {
             Err(error) => {
                 // Rewritten between the snapshot and now: the next page sees it elsewhere.
                 let is_here = !segments.contains_key(&location.segment)
-                    && self.file.read_once(|txn| {
-                        let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?;
-                        Ok(row.is_none_or(|row| Location::from_row(row.value()) != location))
-                    }).unwrap_or(false);
+                    && self
+                        .file
+                        .read_once(|txn| {
+                            let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?;
+                            Ok(row.is_none_or(|row| Location::from_row(row.value()) != location))
+                        })
+                        .unwrap_or(false);
                 self.report.check(is_here, || format!("entry {arrival}: {error}"));
                 return Ok(());
             }
@@ -286,9 +291,7 @@ impl Run<'_> {
             ("by_recipient", is_in_recipients.into_iter().all(|is_in| is_in)),
             (
                 "by_received",
-                second.is_some_and(|(at, first)| {
-                    at.value() == facts.received && first.value() <= arrival
-                }),
+                second.is_some_and(|(at, first)| at.value() == facts.received && first.value() <= arrival),
             ),
             ("by_class", txn.open_table(schema::BY_CLASS)?.get(facts.class_key())?.is_some()),
             (

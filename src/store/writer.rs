@@ -7,6 +7,7 @@ use std::{sync::Arc, thread::JoinHandle};
 use p2pdb_protocol::id::{EntryId, TableId};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::intake::{Committed, NewEntry};
 use super::{
     Core, StoreError,
     index::FreshDigest,
@@ -15,7 +16,6 @@ use super::{
     retention::{STEP, Swept},
     schema::DropReason,
 };
-pub use self::intake::{Committed, NewEntry};
 
 /// Requests that wait for the writer, at most; who has another one waits before it is taken.
 pub(super) const QUEUE: usize = 256;

@@ -156,7 +156,8 @@ impl Frame {
 
     fn item<'a>(&'a self, tag: u8, bytes: &'a [u8]) -> Result<(Item<'a>, &'a [u8]), Error> {
         let cut_off = || damaged("an item of a frame is cut off");
-        let number = |bytes: &'a [u8]| bytes.split_first_chunk().map(|(no, rest)| (u32::from_be_bytes(*no), rest));
+        let number =
+            |bytes: &'a [u8]| bytes.split_first_chunk().map(|(no, rest)| (u32::from_be_bytes(*no), rest));
         match tag {
             TABLE => {
                 let (number, rest) = number(bytes).ok_or_else(cut_off)?;

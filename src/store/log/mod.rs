@@ -20,11 +20,11 @@ use std::{
 
 use redb::Error;
 
+use self::segment::write_all_at;
 pub(super) use self::{
     frame::{Frame, FrameWriter, Item},
     segment::{Kind, SEGMENT_HEADER, Segment},
 };
-use self::segment::write_all_at;
 use super::{
     fault,
     record::Location,
@@ -124,7 +124,10 @@ impl Log {
             let next = commits.get(index + 1).map(|next| next.previous);
             if reached.segment != segment.number {
                 if segment.previous != reached {
-                    return Err(damaged(format!("a segment of its log before {} is missing", segment.number)));
+                    return Err(damaged(format!(
+                        "a segment of its log before {} is missing",
+                        segment.number
+                    )));
                 }
                 reached = Position { segment: segment.number, offset: SEGMENT_HEADER };
             }

@@ -205,7 +205,9 @@ async fn a_migration_killed_at_any_point_goes_on() {
         std::fs::write(&path, include_bytes!("v1.redb")).unwrap();
         let mut rounds = 0;
         // Killed at the same point again and again, it gets further each time, unless that is the first one.
-        while rounds < 3 && !start("migrating_child", &path, 0, Some(format!("any {times}"))).wait().unwrap().success() {
+        while rounds < 3
+            && !start("migrating_child", &path, 0, Some(format!("any {times}"))).wait().unwrap().success()
+        {
             rounds += 1;
         }
         let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();

@@ -264,3 +264,11 @@ async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_
         assert_eq!(arrivals(&fixture.store).await.len(), 1);
     }
 }
+
+#[test]
+fn classes_ascend_with_the_effort_per_byte() {
+    use record::class;
+    let classes = [class(1000, 1000), class(1124, 1000), class(1125, 1000), class(2000, 1000)];
+    assert_eq!(classes, [512, 512, 513, 520]);
+    assert_eq!([class(0, 1000), class(1, u32::MAX), class(u64::MAX, 0)], [0, 256, 1023]);
+}

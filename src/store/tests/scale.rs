@@ -48,10 +48,12 @@ fn process() -> (u64, u64) {
 #[ignore = "measures"]
 async fn in_figures() {
     let all: u64 = std::env::var("SCALE").map_or(20_000, |scale| scale.parse().unwrap());
-    let directory = tempfile::tempdir_in(std::env::var_os("SCALE_DIRECTORY").unwrap_or("/tmp".into())).unwrap();
+    let directory =
+        tempfile::tempdir_in(std::env::var_os("SCALE_DIRECTORY").unwrap_or("/tmp".into())).unwrap();
     let path = directory.path().join("store");
     let clock = Clock::manual(START);
-    let options = StoreOptions { cache_bytes: 256 << 20, max_dropped: 100_000_000, ..StoreOptions::default() };
+    let options =
+        StoreOptions { cache_bytes: 256 << 20, max_dropped: 100_000_000, ..StoreOptions::default() };
     let store = open(&path, options.clone(), &clock).unwrap();
     for phase in ["insert", "steady"] {
         let (mut took, mut slowest, mut bytes, written, mut peak) = (0.0, 0.0f64, 0, process().0, 0);
@@ -120,7 +122,10 @@ async fn in_figures() {
     let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
     times.sort();
     let found = times.iter().map(|(_, found)| found).sum::<usize>() as f64 / times.len() as f64;
-    println!("by recipient: {rate:.0} queries/s, {found:.1} entries each, p99 {:?}", times[times.len() * 99 / 100].0);
+    println!(
+        "by recipient: {rate:.0} queries/s, {found:.1} entries each, p99 {:?}",
+        times[times.len() * 99 / 100].0
+    );
 
     for batch in entries(2 * all + BATCH, 20_000, all, clock.now()) {
         store.commit(batch).await.unwrap();

@@ -18,9 +18,9 @@ use crate::store::{
 impl Run<'_> {
     /// Computes the sketches of every cell anew.
     pub(super) fn sketches(&mut self) -> Result<(), StoreError> {
-        let (kept, change) = self.file.read(|txn| {
-            Ok((sketch::load(txn)?, State::read(&txn.open_table(schema::STATE)?)?.change))
-        })?;
+        let (kept, change) = self
+            .file
+            .read(|txn| Ok((sketch::load(txn)?, State::read(&txn.open_table(schema::STATE)?)?.change)))?;
         let mut found = BTreeMap::<_, Summary>::new();
         let (mut last, mut cell, mut groups) = (None, None, BTreeMap::<u16, Group>::new());
         loop {

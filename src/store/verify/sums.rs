@@ -77,8 +77,10 @@ impl Run<'_> {
         // What is in memory is what the file says, when nothing is in the log but what is merged.
         self.core.delta.all(|generations| {
             let live = self.core.live();
-            if generations.iter().all(|generation| generation.is_empty() && generation.end == state.position) {
-                let (got, expected) = ((live.state.charge, live.state.dropped), (state.charge, state.dropped));
+            if generations.iter().all(|generation| generation.is_empty() && generation.end == state.position)
+            {
+                let (got, expected) =
+                    ((live.state.charge, live.state.dropped), (state.charge, state.dropped));
                 report.check(got == expected, || {
                     format!("bytes charged and ids dropped in memory: {got:?}, expected {expected:?}")
                 });
@@ -89,7 +91,10 @@ impl Run<'_> {
                 for (table_no, table) in &live.tables {
                     let expected = tables.get(table_no).copied().unwrap_or_default();
                     report.check(table.totals == expected, || {
-                        format!("table number {table_no} in memory: {:?}, expected {expected:?}", table.totals)
+                        format!(
+                            "table number {table_no} in memory: {:?}, expected {expected:?}",
+                            table.totals
+                        )
                     });
                 }
             }

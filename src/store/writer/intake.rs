@@ -62,8 +62,12 @@ impl Writer {
         let state = self.core.live_mut().state;
         let received = self.core.clock.now().max(state.last_received);
         let (mut frame, mut added) = (FrameWriter::new(received), Vec::new());
-        let touched: BTreeSet<_> =
-            ids.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_none()).map(|((no, _), _)| *no).collect();
+        let touched: BTreeSet<_> = ids
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| outcome.is_none())
+            .map(|((no, _), _)| *no)
+            .collect();
         let fault = |error| self.core.file.fault(error);
         let named = self.name(&touched, &tables, &mut frame).map_err(fault)?;
         for (((table_no, _), NewEntry { entry, .. }), outcome) in ids.iter().zip(new).zip(&mut outcomes) {
@@ -193,18 +197,18 @@ impl Writer {
 
     /// Lets a frame name those of `tables` that its generation did not name yet: its merge, or a replay, may be the one
     /// that has to bring them in.
-    fn name(
-        &self,
-        tables: &BTreeSet<u32>,
-        known: &Tables,
-        frame: &mut FrameWriter,
-    ) -> Result<Tables, Error> {
+    fn name(&self, tables: &BTreeSet<u32>, known: &Tables, frame: &mut FrameWriter) -> Result<Tables, Error> {
         let mut named = Tables::new();
         let unnamed = self.core.delta.grow(|generation| {
-            tables.iter().filter(|number| !generation.tables.contains_key(number)).copied().collect::<Vec<_>>()
+            tables
+                .iter()
+                .filter(|number| !generation.tables.contains_key(number))
+                .copied()
+                .collect::<Vec<_>>()
         });
         for number in unnamed.unwrap_or_default() {
-            let known = known.get(&number).ok_or_else(|| damaged(format!("table number {number} is missing")))?;
+            let known =
+                known.get(&number).ok_or_else(|| damaged(format!("table number {number} is missing")))?;
             let (table, spki) = known.clone();
             frame.table(number, &table, &spki)?;
             named.insert(number, (table, spki));
