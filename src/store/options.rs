@@ -8,7 +8,7 @@ use super::{DropReason, StoreError, charge, delta::BYTES, query::Bounds};
 
 /// Bytes of a segment of the log, if the disk's limit leaves room for it: few files, and little that is kept for want
 /// of a whole segment that can go.
-const SEGMENT_BYTES: u64 = 256 << 20;
+const SEGMENT_BYTES: u64 = 128 << 20;
 
 /// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
 const REMEMBER_EXPIRED: u64 = 7 * 86_400;

@@ -34,6 +34,20 @@ fn entries(first: u64, count: u64, all: u64, now: u64) -> Vec<Vec<NewEntry>> {
     })
 }
 
+/// Processor time of the threads of the store so far, in seconds: writer, merger.
+fn processor() -> [f64; 2] {
+    let mut times = [0.0; 2];
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let fields: Vec<_> = stat.split_whitespace().collect();
+        let thread = ["(store-writer)", "(store-merger)"].iter().position(|name| *name == fields[1]);
+        if let Some(thread) = thread {
+            times[thread] = (fields[13].parse::<f64>().unwrap() + fields[14].parse::<f64>().unwrap()) / 100.0;
+        }
+    }
+    times
+}
+
 /// Bytes written to disk by this process, and its resident memory in MB.
 fn process() -> (u64, u64) {
     let field = |file: &str, name: &str| {
@@ -56,6 +70,7 @@ async fn in_figures() {
         StoreOptions { cache_bytes: 256 << 20, max_dropped: 100_000_000, ..StoreOptions::default() };
     let store = open(&path, options.clone(), &clock).unwrap();
     for phase in ["insert", "steady"] {
+        let before = processor();
         let (mut took, mut slowest, mut bytes, written, mut peak) = (0.0, 0.0f64, 0, process().0, 0);
         let first = if phase == "insert" { 0 } else { all };
         for made in (0..all).step_by(MADE as usize) {
@@ -80,6 +95,8 @@ async fn in_figures() {
         store.merge().await.unwrap();
         took += begun.elapsed().as_secs_f64();
         let stats = store.stats().await.unwrap();
+        let [writer, merger] = [0, 1].map(|thread| (processor()[thread] - before[thread]) * 1e6 / all as f64);
+        println!("{phase}: processor time per entry: writer {writer:.1} us, merger {merger:.1} us");
         println!(
             "{phase}: {:.0} entries/s, slowest commit {:.0} ms, WA {:.2}, disk/entries {:.2} ({} of {} dropped), RSS {peak} MB",
             all as f64 / took,
