@@ -284,12 +284,9 @@ impl Store {
         after: Option<EntryId>,
         limit: usize,
     ) -> Result<IdPage, StoreError> {
-        self.merge_table(table).await?;
         let since = self.scope(since);
         let (ids, more) = self
-            .in_turn(move |view, most| {
-                index::ids(view.txn, &view.settings().network, &table, since, bucket, after, limit, most)
-            })
+            .in_turn(move |view, most| index::ids(view, &table, since, bucket, after, limit, most))
             .await?;
         Ok(IdPage { since, ids, more })
     }

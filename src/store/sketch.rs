@@ -281,13 +281,9 @@ impl Change {
 
 /// What the delta changes in the snapshot's ids of a table.
 fn changed(view: &View<'_>, table_no: u32) -> Result<Vec<(EntryId, Change)>, Error> {
-    let mut last = BTreeMap::new();
-    for generation in view.delta() {
-        let all = EntryId::from_bytes([0; 32])..=EntryId::from_bytes([0xff; 32]);
-        last.extend(generation.places(table_no, all));
-    }
+    let all = EntryId::from_bytes([0; 32])..=EntryId::from_bytes([0xff; 32]);
     let mut changes = Vec::new();
-    for (id, place) in last {
+    for (id, place) in view.fresh_places(table_no, all) {
         match (place, view.merged_place(table_no, &id)?) {
             (Place::Stored { created, .. }, _) => changes.push((id, Change::Came(created))),
             (_, Some(Place::Stored { created, .. })) => changes.push((id, Change::Went(created))),

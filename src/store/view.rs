@@ -1,6 +1,7 @@
 //! A view: a snapshot of the indexes, and the part of the delta that it does not contain.
 
 use std::{
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{PoisonError, RwLockReadGuard},
 };
@@ -83,6 +84,17 @@ impl View<'_> {
     /// Where an id is, as far as the delta knows.
     pub(super) fn fresh_place(&self, table_no: u32, id: EntryId) -> Option<Place> {
         self.delta().rev().find_map(|generation| generation.place(table_no, id))
+    }
+
+    /// Where ids of a table are, as far as the delta knows.
+    pub(super) fn fresh_places(
+        &self,
+        table_no: u32,
+        ids: RangeInclusive<EntryId>,
+    ) -> BTreeMap<EntryId, Place> {
+        let mut places = BTreeMap::new();
+        self.delta().for_each(|generation| places.extend(generation.places(table_no, ids.clone())));
+        places
     }
 
     /// Where an id is.
