@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{query::copy, *};
 
 const BATCH: u64 = 1000;
-const MADE: u64 = 50_000;
+const MADE: u64 = 10_000;
 
 fn entries(first: u64, count: u64, all: u64, now: u64) -> Vec<Vec<NewEntry>> {
     let make = |seed: u64| {
