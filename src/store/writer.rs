@@ -76,7 +76,8 @@ impl Writer {
                 Some(Request::Merge(answer)) => self.ask(Job::Merge(answer)),
                 Some(Request::Sweep(answer)) => self.ask(Job::Sweep(answer)),
                 Some(Request::Compact(answer)) => self.ask(Job::Compact(answer)),
-                Some(Request::Digests(digests)) => drop(self.jobs.blocking_send(Job::Digests(digests))),
+                // If the merger is busy, the next one who asks computes them again.
+                Some(Request::Digests(digests)) => drop(self.jobs.try_send(Job::Digests(digests))),
                 Some(Request::Close(answer)) => {
                     requests.close();
                     return self.close(answer);
