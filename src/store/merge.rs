@@ -106,7 +106,7 @@ fn merge_but(core: &Core, left: usize) -> Result<(), StoreError> {
     while let Some((oldest, waiting)) = core.delta.oldest_frozen()
         && waiting > left
     {
-        let most = 2 * delta::read(&oldest).entries.len() + STEP;
+        let most = delta::read(&oldest).entries.len() + STEP;
         let swept = step(core, |batch| retention::retire(batch, most))?;
         core.live_mut().swept.add(swept);
     }
