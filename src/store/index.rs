@@ -224,7 +224,8 @@ pub(super) fn ids(
         return Ok(Some((Vec::new(), false)));
     }
     let fresh = view.fresh_places(table_no, start..=last);
-    if fresh.is_empty() && !is_inhabited(view.txn, network, table_no, since)? {
+    let is_new = fresh.values().any(|place| is_in_scope(*place, since));
+    if !is_new && !is_inhabited(view.txn, network, table_no, since)? {
         return Ok(Some((Vec::new(), false)));
     }
     let (mut ids, mut looked_at) = (Vec::new(), 0);

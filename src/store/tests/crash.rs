@@ -93,7 +93,7 @@ fn request(number: u64) -> Vec<Draft> {
     let draft = |index: u64| Draft {
         seed: number * 8 + index,
         length: 500 + (number * 977 + index * 4231) as usize % 12_000,
-        expires: (index % 3 == 0).then_some(START + number + 20),
+        expires: index.is_multiple_of(3).then_some(START + number + 20),
         table: (index % 2) as usize,
         created: START - index * DAY,
         recipients: vec![(number % 7) as u8, (index % 4) as u8 + 10],

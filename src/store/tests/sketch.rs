@@ -102,7 +102,7 @@ async fn what_a_sweep_drops_leaves_the_sketches() {
             seed,
             length: 16,
             created: START - (seed % 5) * DAY,
-            expires: (seed % 3 == 0).then_some(START + 5),
+            expires: seed.is_multiple_of(3).then_some(START + 5),
             ..Draft::default()
         })
         .collect();
