@@ -140,7 +140,7 @@ async fn the_outcome_of_a_put_to_one_node_is_that_node_s() {
     let put = || client.put_to(peer, std::slice::from_ref(&entry), table().public_key());
     assert_eq!(put().await.unwrap(), [Outcome::Stored]);
     assert_eq!(put().await.unwrap(), [Outcome::Known]);
-    assert_eq!(node.node.gate().verifications(), 1);
+    assert_eq!(node.node.gate().totals().verified, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
