@@ -47,7 +47,8 @@ fn each_of_twenty_processes_fetches_an_entry_once() {
     let file = NetworkFile::parse(&file).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = Client::start(ClientConfig { nodes: 1, ..ClientConfig::new(&file).unwrap() }).await.unwrap();
+        let client =
+            Client::start(ClientConfig { nodes: 1, ..ClientConfig::new(&file).unwrap() }).await.unwrap();
         for number in 0..ENTRIES {
             let node = client.connect(nodes[number * 7 % NODES].address.parse().unwrap()).await.unwrap();
             let entry = entry(&file.network, table(), key(1).public_key(), &format!("number {number}"));
