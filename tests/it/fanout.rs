@@ -68,7 +68,9 @@ fn each_of_twenty_processes_fetches_an_entry_once() {
     let wanted = (NODES - 1) * ENTRIES;
     println!("{NODES} processes, {ENTRIES} entries: {copies} fetched for {wanted} that spread");
     assert!(copies >= wanted as u64);
-    assert!(copies * 10 <= wanted as u64 * 11, "{copies} copies of {wanted}");
+    // The first entry may come twice: its table is announced too.
+    let most = (wanted + wanted / 10 + NODES) as u64;
+    assert!(copies <= most, "{copies} copies for {wanted} that spread, at most {most}");
     for node in nodes {
         assert_eq!(node.stop(), Some(0));
     }
