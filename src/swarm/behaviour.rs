@@ -24,6 +24,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Provider records that a node keeps for others.
 const MAX_PROVIDED_KEYS: usize = 4096;
+/// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
+const MAX_IHAVE: usize = 512;
+const MAX_GOSSIP_BYTES: usize = 32 << 10;
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -152,7 +155,10 @@ fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Erro
         config.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
     }
     let config = config
-        .max_transmit_size(announce::MAX_BYTES + 512)
+        // Lists of what could be announced are longer than an announce when there is much news: a peer that sends one
+        // that is too long loses its stream.
+        .max_transmit_size(MAX_GOSSIP_BYTES)
+        .max_control_messages_sent(MAX_IHAVE)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         // An announce is passed on only after its entries were fetched and verified.
         .validate_messages()

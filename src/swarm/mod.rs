@@ -22,7 +22,6 @@ use p2pdb_protocol::{
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::{exchange::Outlet, ip_limits::IpLimits};
 pub use self::{
     address::is_reachable_from,
     exchange::{Exchange, Incoming, Responder},
@@ -30,6 +29,7 @@ pub use self::{
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
+use self::{exchange::Outlet, ip_limits::IpLimits};
 use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".

@@ -11,6 +11,7 @@
     unreachable_pub
 )]
 
+mod announce;
 mod liar;
 mod node;
 mod pairs;
