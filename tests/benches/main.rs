@@ -16,6 +16,8 @@ mod import;
 mod live;
 mod put;
 mod reconcile;
+#[path = "../soak/soak.rs"]
+mod soak;
 mod solver;
 mod store;
 mod support;
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
     for (name, run) in &chosen {
         let bench = Bench::new(name, &arguments);
         if let Err(error) = run(&bench) {
-            eprintln!("{name} failed: {error:?}");
+            eprintln!("{name} failed: {error:#}");
             failed += 1;
         }
     }
@@ -76,7 +78,7 @@ fn finish(result: &Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:?}");
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
