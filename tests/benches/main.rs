@@ -51,6 +51,10 @@ fn main() -> ExitCode {
     if let Some(task) = &arguments.child {
         return finish(&store::child(task).context("in a child process"));
     }
+    // Only when it is asked for.
+    if arguments.name.as_deref() == Some("soak") {
+        return soak::run(&Bench::new("soak", &arguments));
+    }
     let chosen: Vec<_> = ALL
         .into_iter()
         .filter(|(name, _)| arguments.name.as_deref().is_none_or(|chosen| chosen == *name))

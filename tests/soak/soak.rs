@@ -308,7 +308,7 @@ impl<'a> Soak<'a> {
         let expiring = self.data.spec.entries.clamp(10, 10_000) / 10;
         let expires = Clock::system().now() + 5;
         let fresh = self.fresh(expiring, expires - 10, Some(expires))?;
-        put(&self.data, &mut self.a, &fresh).await?;
+        put(&self.data, &self.a, &fresh).await?;
         self.a.stop()?;
         self.b.stop()?;
         while Clock::system().now() < expires {
