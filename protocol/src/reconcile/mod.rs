@@ -54,6 +54,7 @@ mod report;
 mod schedule;
 mod seen;
 mod session;
+pub mod sketch;
 
 use std::time::Duration;
 
