@@ -11,6 +11,7 @@
     unreachable_pub
 )]
 
+mod fast;
 mod liar;
 mod node;
 mod pairs;
