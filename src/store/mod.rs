@@ -11,6 +11,7 @@ mod options;
 mod query;
 mod retention;
 mod schema;
+mod sketch;
 mod summary;
 mod verify;
 mod writer;
@@ -38,6 +39,7 @@ pub use self::{
     query::Page,
     retention::Swept,
     schema::DropReason,
+    sketch::Sketched,
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
 };
@@ -69,6 +71,7 @@ struct Core {
     settings: Settings,
     clock: Clock,
     scopes: Scopes,
+    sketches: sketch::Sketches,
     readers: Arc<Semaphore>,
     /// Answers that take long are made one at a time, and so are verifications: neither may keep all readers busy.
     long: Arc<Semaphore>,
@@ -128,6 +131,7 @@ impl Store {
             settings,
             clock,
             scopes: Scopes::default(),
+            sketches: sketch::Sketches::default(),
             readers: Arc::new(Semaphore::new(READERS)),
             long: Arc::new(Semaphore::new(1)),
             waiting: Semaphore::new(WAITING),

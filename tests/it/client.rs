@@ -96,8 +96,11 @@ async fn who_finds_fewer_nodes_than_he_wants_does_not_dial_again_each_time() {
         }
     });
     // One node is enough for its upkeep: whoever dials more does so for `nodes`.
-    let config =
-        ClientConfig { nodes: 1, bootstrap: vec![node.address.clone()], ..ClientConfig::new(&support_file(&network)).unwrap() };
+    let config = ClientConfig {
+        nodes: 1,
+        bootstrap: vec![node.address.clone()],
+        ..ClientConfig::new(&support_file(&network)).unwrap()
+    };
     let client = Client::start(config).await.unwrap();
     assert_eq!(client.nodes(&[], 1).await.unwrap(), [node.node.peer()]);
     let silent = Keypair::generate_ed25519();
