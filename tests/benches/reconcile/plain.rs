@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use p2pdb::protocol::{
     bucket::{BucketSummary, id_range},
     codec::{bounded::List, lenient},
@@ -77,6 +77,7 @@ pub(super) fn find(sets: &Sets) -> Result<(Cost, Vec<EntryId>)> {
                 ensure!(report.end == End::Complete, "the session ended with {:?}", report.end);
                 return Ok((cost, found));
             }
+            other => bail!("not of the plain form: {other:?}"),
         };
         outputs.extend(session.handle(event, Duration::ZERO));
         cost.requester += thread_cpu() - began;
@@ -119,6 +120,7 @@ fn answer(
             found.extend(ids);
             return Ok(Response::Entries { entries, more: false });
         }
+        other => bail!("not of the plain form: {other:?}"),
     };
     cost.bytes += frame_length(&lenient::to_vec(&message)?);
     let began = thread_cpu();
@@ -131,7 +133,7 @@ fn answer(
     cost.bytes += frame_length(&encoded);
     let began = thread_cpu();
     let Reply::Ok(IndexResponse { since, buckets, ids, more, .. }) = lenient::from_slice(&encoded)? else {
-        anyhow::bail!("the responder refuses");
+        bail!("the responder refuses");
     };
     cost.requester += thread_cpu() - began;
     Ok(Response::Index { since, buckets: buckets.into_inner(), ids: ids.into_inner(), more })
