@@ -44,12 +44,6 @@ impl Core {
 }
 
 impl Store {
-    /// The start of the scope that answers for `since`.
-    pub(super) fn scope(&self, since: u64) -> u64 {
-        let core = &self.core;
-        core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
-    }
-
     pub(super) async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;

@@ -17,6 +17,7 @@ mod migrate;
 mod opening;
 mod options;
 mod query;
+mod reconcile;
 mod record;
 mod retention;
 mod schema;
@@ -42,7 +43,6 @@ use p2pdb_protocol::{
     filter::Filter,
     id::{EntryId, TableId},
     network::Network,
-    reconcile::sketch::{Group, Sid, Summary},
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -56,7 +56,7 @@ pub use self::{
     query::Page,
     retention::Swept,
     schema::DropReason,
-    sketch::SidPage,
+    sketch::Sketched,
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
     writer::{Committed, NewEntry},
@@ -259,7 +259,7 @@ impl Store {
     /// answers already.
     pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
         self.merge_table(table).await?;
-        let since = self.scope(since);
+        let since = self.scope_for(since);
         let (buckets, fresh): (Vec<BucketSummary>, _) = self
             .in_turn(move |view, most| {
                 index::buckets(view.txn, &view.settings().network, &view.core.scopes, &table, since, most)
@@ -284,63 +284,11 @@ impl Store {
         after: Option<EntryId>,
         limit: usize,
     ) -> Result<IdPage, StoreError> {
-        let since = self.scope(since);
+        let since = self.scope_for(since);
         let (ids, more) = self
             .in_turn(move |view, most| index::ids(view, &table, since, bucket, after, limit, most))
             .await?;
         Ok(IdPage { since, ids, more })
-    }
-
-    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6). Nothing is searched.
-    ///
-    /// # Errors
-    /// If the store is closed.
-    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summary(&self, table: TableId, since: u64) -> Result<Summary, StoreError> {
-        self.check_open()?;
-        let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope(since)));
-        Ok(live.number_of(&table).map(|table_no| live.summary(table_no, from)).unwrap_or_default())
-    }
-
-    /// The sketches of all tables with entries that were created at `since` or later, likewise.
-    ///
-    /// # Errors
-    /// If the store is closed.
-    #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summaries(&self, since: u64) -> Result<Vec<(TableId, Summary)>, StoreError> {
-        self.check_open()?;
-        let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope(since)));
-        let summaries = live.tables.iter().map(|(table_no, table)| (table.id, live.summary(*table_no, from)));
-        Ok(summaries.filter(|(_, summary)| !summary.is_empty()).collect())
-    }
-
-    /// The sketches of these groups of a level of at most 12, in the same order, of entries created at `since` or later
-    /// (SPEC 10.6).
-    ///
-    /// # Errors
-    /// As those of [`Store::index`].
-    pub async fn groups(
-        &self,
-        table: TableId,
-        since: u64,
-        level: u8,
-        numbers: Vec<u16>,
-    ) -> Result<Vec<Group>, StoreError> {
-        let from = self.core.settings.network.epoch(self.scope(since));
-        self.in_turn(move |view, most| sketch::groups(view, &table, from, level, &numbers, most)).await
-    }
-
-    /// The entries with these sids, at most `most_bytes` of them but those of at least one sid (SPEC 10.6).
-    ///
-    /// # Errors
-    /// If the file could not be read.
-    pub async fn by_sids(
-        &self,
-        table: TableId,
-        sids: Vec<Sid>,
-        most_bytes: usize,
-    ) -> Result<SidPage, StoreError> {
-        self.look(move |view| sketch::by_sids(view, &table, &sids, most_bytes)).await
     }
 
     /// Proves that the indexes are the log; `progress` hears how far it is.

@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use p2pdb_protocol::{
     id::{EntryId, TableId},
-    reconcile::sketch::{Element, Group, Sid, Summary},
+    reconcile::{
+        Held,
+        sketch::{Element, Group, MAX_LEVEL, Sid, Summary, Tally},
+    },
 };
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
@@ -23,21 +25,21 @@ use super::{
 
 /// Ids of a cell from which on its groups are kept; they go when there are half as many.
 pub(super) const LARGE: u64 = if cfg!(test) { 64 } else { 32_768 };
-/// The level of the groups that are kept.
-const LEVEL: u8 = 12;
+/// Ids looked at for one sid; more can only be there by design, and are found by listing the bucket.
+const IDS_OF_SID: usize = 64;
 /// Ids that are gone over between two writes while sketches are made anew.
 const REBUILT: u64 = 1 << 20;
 
 /// A table number and an epoch.
 pub(super) type Cell = (u32, u64);
 
-/// Entries found by their sids (SPEC 10.6).
+/// Groups of a table, of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SidPage {
-    /// Id and encoding of every stored entry with one of the sids looked up.
-    pub entries: Vec<(EntryId, Bytes)>,
-    /// So many sids were looked up, from the first one on.
-    pub looked_up: usize,
+pub struct Sketched {
+    /// Count and sum of the whole table.
+    pub tally: Tally,
+    /// The groups asked for, in order.
+    pub groups: Vec<Group>,
 }
 
 /// What changes in cells.
@@ -69,7 +71,7 @@ impl Changes {
                     summary.remove(&element);
                 }
                 if has_groups {
-                    let number = Sid::of(&id).group(LEVEL);
+                    let number = Sid::of(&id).group(MAX_LEVEL);
                     let group = match touched.remove(&number) {
                         Some(group) => group,
                         None => read_group(&groups, cell, number)?,
@@ -101,7 +103,7 @@ impl Changes {
 }
 
 fn add_to_group(groups: &mut BTreeMap<u16, Group>, id: &EntryId) {
-    groups.entry(Sid::of(id).group(LEVEL)).or_default().insert(&Element::of(id));
+    groups.entry(Sid::of(id).group(MAX_LEVEL)).or_default().insert(&Element::of(id));
 }
 
 pub(super) fn all_groups((table_no, epoch): Cell) -> std::ops::RangeInclusive<(u32, u64, u16)> {
@@ -215,28 +217,30 @@ pub(super) fn groups(
     level: u8,
     numbers: &[u16],
     most: u64,
-) -> Result<Option<Vec<Group>>, Error> {
-    let level = level.min(LEVEL);
+) -> Result<Option<Sketched>, Error> {
+    let level = level.min(MAX_LEVEL);
+    let mut tally = Tally::default();
     let mut wanted: BTreeMap<u16, Group> = numbers.iter().map(|number| (*number, Group::default())).collect();
     let table_no = view.live().number_of(table);
-    let Some(table_no) = table_no else { return Ok(Some(answer(&wanted, numbers))) };
+    let Some(table_no) = table_no else { return Ok(Some(answer(tally, &wanted, numbers))) };
     let (summaries, rows) = (view.txn.open_table(schema::SUMMARIES)?, view.txn.open_table(schema::GROUPS)?);
     let ids = view.txn.open_table(schema::BY_EPOCH)?;
     let mut looked_at = 0;
     for row in summaries.range((table_no, from)..=(table_no, u64::MAX))? {
         let (cell, row) = row?;
-        let cell = cell.value();
+        let (cell, summary) = (cell.value(), Summary::from_bytes(row.value()));
+        tally.merge(summary.tally());
         if rows.range(all_groups(cell))?.next().is_some() {
             for (number, group) in &mut wanted {
-                let first = *number << (LEVEL - level);
-                let last = first | ((1 << (LEVEL - level)) - 1);
+                let first = *number << (MAX_LEVEL - level);
+                let last = first | ((1 << (MAX_LEVEL - level)) - 1);
                 for row in rows.range((cell.0, cell.1, first)..=(cell.0, cell.1, last))? {
                     group.merge(&Group::from_bytes(row?.1.value()));
                 }
             }
             continue;
         }
-        looked_at += Summary::from_bytes(row.value()).len();
+        looked_at += summary.len();
         if looked_at > most {
             return Ok(None);
         }
@@ -248,21 +252,27 @@ pub(super) fn groups(
         }
     }
     for (id, change) in changed(view, table_no)? {
-        let epoch = view.settings().network.epoch(change.created());
-        if epoch >= from
-            && let Some(group) = wanted.get_mut(&Sid::of(&id).group(level))
-        {
-            match change {
-                Change::Came(_) => group.insert(&Element::of(&id)),
-                Change::Went(_) => group.remove(&Element::of(&id)),
+        if view.settings().network.epoch(change.created()) < from {
+            continue;
+        }
+        let group = wanted.get_mut(&Sid::of(&id).group(level));
+        match change {
+            Change::Came(_) => {
+                tally.insert(&id);
+                group.into_iter().for_each(|group| group.insert(&Element::of(&id)));
+            }
+            Change::Went(_) => {
+                tally.remove(&id);
+                group.into_iter().for_each(|group| group.remove(&Element::of(&id)));
             }
         }
     }
-    Ok(Some(answer(&wanted, numbers)))
+    Ok(Some(answer(tally, &wanted, numbers)))
 }
 
-fn answer(groups: &BTreeMap<u16, Group>, numbers: &[u16]) -> Vec<Group> {
-    numbers.iter().map(|number| groups.get(number).cloned().unwrap_or_default()).collect()
+fn answer(tally: Tally, groups: &BTreeMap<u16, Group>, numbers: &[u16]) -> Sketched {
+    let groups = numbers.iter().map(|number| groups.get(number).cloned().unwrap_or_default()).collect();
+    Sketched { tally, groups }
 }
 
 /// What the delta changes about an id, with its `created`.
@@ -293,41 +303,23 @@ fn changed(view: &View<'_>, table_no: u32) -> Result<Vec<(EntryId, Change)>, Err
     Ok(changes)
 }
 
-/// The stored entries with these sids, at most `most_bytes` of them but those of at least one sid.
-pub(super) fn by_sids(
-    view: &View<'_>,
-    table: &TableId,
-    sids: &[Sid],
-    most_bytes: usize,
-) -> Result<SidPage, Error> {
-    let mut page = SidPage { entries: Vec::new(), looked_up: sids.len() };
+/// The Known ids with these sids.
+pub(super) fn held(view: &View<'_>, table: &TableId, sids: &[Sid]) -> Result<Vec<Held>, Error> {
     let table_no = view.live().number_of(table);
-    let Some(table_no) = table_no else { return Ok(page) };
-    let mut bytes = 0;
-    for (looked_up, sid) in sids.iter().enumerate() {
+    let Some(table_no) = table_no else { return Ok(Vec::new()) };
+    let mut held = Vec::new();
+    for sid in sids {
         let (first, last) = sid.range();
         let fresh = view.delta().flat_map(|generation| {
             generation.places(table_no, first..=last).map(|(id, _)| id).collect::<Vec<_>>()
         });
-        let mut ids: BTreeSet<_> = fresh.collect();
-        ids.extend(view.merged_ids(table_no, first..=last)?);
-        let mut found = Vec::new();
+        let mut ids: BTreeSet<_> = fresh.take(IDS_OF_SID).collect();
+        ids.extend(view.merged_ids(table_no, first..=last, IDS_OF_SID)?);
         for id in ids {
-            let Some(Place::Stored { arrival, .. }) = view.place(table_no, id)? else { continue };
-            let Some(location) = view.location(arrival)? else { continue };
-            match view.record(arrival, &location) {
-                Ok((_, encoded)) => found.push((id, encoded)),
-                Err(error) => {
-                    tracing::error!(arrival, %error, "an entry is passed over; the store is damaged");
-                }
+            if let Some(place) = view.place(table_no, id)? {
+                held.push(Held { id, stored: matches!(place, Place::Stored { .. }) });
             }
         }
-        bytes += found.iter().map(|(_, encoded)| encoded.len()).sum::<usize>();
-        if bytes > most_bytes && looked_up > 0 {
-            page.looked_up = looked_up;
-            break;
-        }
-        page.entries.append(&mut found);
     }
-    Ok(page)
+    Ok(held)
 }

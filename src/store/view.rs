@@ -110,15 +110,16 @@ impl View<'_> {
         schema::place(&self.by_id, table_no, id)
     }
 
-    /// The merged ids of a table in this range, ascending.
+    /// The merged ids of a table in this range, ascending, at most `most`.
     pub(super) fn merged_ids(
         &self,
         table_no: u32,
         ids: RangeInclusive<EntryId>,
+        most: usize,
     ) -> Result<Vec<EntryId>, Error> {
         let (first, last) = ids.into_inner();
         let rows = self.by_id.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))?;
-        rows.map(|row| Ok(EntryId::from_bytes(*row?.0.value().1))).collect()
+        rows.take(most).map(|row| Ok(EntryId::from_bytes(*row?.0.value().1))).collect()
     }
 
     /// Where an entry is.

@@ -10,7 +10,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
-use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put};
+use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync};
 
 use crate::{
     swarm::{Config, KadMode, ip_limits},
@@ -46,6 +46,7 @@ pub(crate) struct Behaviour {
     pub(crate) index: request_response::Behaviour<wire::Codec<Index>>,
     pub(crate) get: request_response::Behaviour<wire::Codec<Get>>,
     pub(crate) put: request_response::Behaviour<wire::Codec<Put>>,
+    pub(crate) sync: request_response::Behaviour<wire::Codec<sync::Sync>>,
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
@@ -88,6 +89,7 @@ impl Behaviour {
             index: exchange(config, &budget, Duration::from_secs(30)),
             get: exchange(config, &budget, Duration::from_secs(30)),
             put: exchange(config, &budget, Duration::from_secs(30)),
+            sync: exchange(config, &budget, Duration::from_secs(30)),
             relay_client: nat.relay_client.then_some(relay_client).into(),
             relay_server: nat
                 .relay_server

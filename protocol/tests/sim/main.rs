@@ -12,6 +12,7 @@
 )]
 
 mod announce;
+mod fast;
 mod liar;
 mod node;
 mod pairs;

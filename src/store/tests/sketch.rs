@@ -1,6 +1,12 @@
 //! The sketches of the store against those made from its ids.
 
-use p2pdb_protocol::reconcile::sketch::Element;
+use std::collections::BTreeMap;
+
+use p2pdb_protocol::{
+    filter::BySids,
+    limits::MAX_GET_SIDS,
+    reconcile::sketch::{Element, Group, Sid, Summary},
+};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -30,23 +36,32 @@ async fn check(store: &Store, entries: &[Entry]) {
         assert_eq!(own.unwrap_or_default(), expected);
         for level in [0, 3, 12] {
             let numbers = (0..1 << level).rev().collect();
-            let mut groups = store.groups(table(0), since, level, numbers).await.unwrap();
-            groups.reverse();
-            assert_eq!(groups, groups_of(entries, scope, level), "level {level}, since {since}");
+            let mut some = store.groups(table(0), since, level, Some(numbers)).await.unwrap();
+            some.groups.reverse();
+            assert_eq!(some.groups, groups_of(entries, scope, level), "level {level}, since {since}");
+            assert_eq!(some.tally, *expected.tally());
+            assert_eq!(store.groups(table(0), since, level, None).await.unwrap(), some);
         }
     }
     let sids: Vec<_> = entries.iter().map(|entry| Sid::of(&entry.id())).collect();
-    let (mut found, mut looked_up) = (Vec::new(), 0);
-    while looked_up < sids.len() {
-        let page = store.by_sids(table(0), sids[looked_up..].to_vec(), 5000).await.unwrap();
-        assert!(page.looked_up > 0);
-        looked_up += page.looked_up;
-        found.extend(page.entries);
+    let held = store.held(table(0), sids.clone()).await.unwrap();
+    assert!(
+        held.iter().map(|held| (held.id, held.stored)).eq(entries.iter().map(|entry| (entry.id(), true)))
+    );
+    let mut missing: BTreeMap<_, _> = sids.into_iter().zip(entries).collect();
+    loop {
+        let sids = missing.keys().copied().chain(Sid::from_u64(77)).take(MAX_GET_SIDS).collect();
+        let page = store.by_sids(BySids { table: table(0), sids, limit: 100 }, 5000).await.unwrap();
+        for (_, encoded) in &page.entries {
+            let id = Entry::from_trusted(encoded.clone(), &network()).unwrap().id();
+            assert_eq!(missing.remove(&Sid::of(&id)).unwrap().encoded(), encoded);
+        }
+        if !page.more {
+            break;
+        }
+        assert!(!page.entries.is_empty());
     }
-    let expected = entries.iter().map(|entry| (entry.id(), entry.encoded().clone()));
-    assert!(found.into_iter().eq(expected));
-    let page = store.by_sids(table(0), vec![Sid::from_u64(77).unwrap()], 1).await.unwrap();
-    assert_eq!((page.entries.len(), page.looked_up), (0, 1));
+    assert!(missing.is_empty());
 }
 
 proptest! {

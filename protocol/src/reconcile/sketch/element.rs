@@ -3,7 +3,7 @@
 use super::{
     GROUP_SYNDROMES, Sid,
     field::{Multiplier, multiply, square},
-    sum::Sum,
+    tally::Sum,
 };
 use crate::id::EntryId;
 

@@ -1,9 +1,9 @@
 //! The sketch of a group of ids.
 
 use super::{
-    Element, GROUP_SYNDROMES,
+    Element, GROUP_SYNDROMES, Tally,
     row::{Reader, Writer},
-    sum::Sum,
+    tally::Sum,
 };
 
 /// Count, sum and 64 syndromes of a set of ids.
@@ -12,15 +12,14 @@ use super::{
 /// determine those of the even powers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    n: u64,
-    sum: Sum,
+    tally: Tally,
     syndromes: [u64; GROUP_SYNDROMES],
 }
 
 impl Default for Group {
     /// The group of no ids.
     fn default() -> Self {
-        Self { n: 0, sum: Sum::default(), syndromes: [0; GROUP_SYNDROMES] }
+        Self { tally: Tally::default(), syndromes: [0; GROUP_SYNDROMES] }
     }
 }
 
@@ -28,16 +27,22 @@ impl Group {
     /// Length of a row, in bytes.
     pub const ROW_BYTES: usize = 8 + 32 + 8 * GROUP_SYNDROMES;
 
+    /// Count and sum.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// The number of ids.
     #[must_use]
     pub const fn len(&self) -> u64 {
-        self.n
+        self.tally.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.n == 0
+        self.tally.is_empty()
     }
 
     /// The syndromes.
@@ -48,22 +53,19 @@ impl Group {
 
     /// Adds an id, which must not be in the set.
     pub fn insert(&mut self, element: &Element) {
-        self.n = self.n.wrapping_add(1);
-        self.sum.add(element.sum);
+        self.tally.insert_sum(element.sum);
         self.flip(&element.powers);
     }
 
     /// Takes an id out, which must be in the set.
     pub fn remove(&mut self, element: &Element) {
-        self.n = self.n.wrapping_sub(1);
-        self.sum.subtract(element.sum);
+        self.tally.remove_sum(element.sum);
         self.flip(&element.powers);
     }
 
     /// Adds the ids of a group that has none in common with this one.
     pub fn merge(&mut self, other: &Self) {
-        self.n = self.n.wrapping_add(other.n);
-        self.sum.add(other.sum);
+        self.tally.merge(&other.tally);
         self.flip(&other.syndromes);
     }
 
@@ -76,8 +78,8 @@ impl Group {
     pub fn to_bytes(&self) -> [u8; Self::ROW_BYTES] {
         let mut row = [0; Self::ROW_BYTES];
         let mut writer = Writer(&mut row);
-        writer.words(&[self.n]);
-        writer.put(&self.sum.to_bytes());
+        writer.words(&[self.tally.n]);
+        writer.put(&self.tally.sum.to_bytes());
         writer.words(&self.syndromes);
         row
     }
@@ -87,6 +89,7 @@ impl Group {
     pub fn from_bytes(row: &[u8; Self::ROW_BYTES]) -> Self {
         let mut reader = Reader(row);
         let [n] = reader.words();
-        Self { n, sum: Sum::from_bytes(reader.take()), syndromes: reader.words() }
+        let tally = Tally { n, sum: Sum::from_bytes(reader.take()) };
+        Self { tally, syndromes: reader.words() }
     }
 }

@@ -9,7 +9,7 @@
 //! - [`field`]: arithmetic in GF(2^64).
 //! - [`Element`]: all that one id adds to a sketch, computed once.
 //! - [`Group`]: count, sum and 64 syndromes of the ids of a group. [`Summary`]: of a whole table, count, sum, 16 syndromes and
-//!   the counters that estimate how many ids differ. [`Root`]: a digest of count and sum.
+//!   the counters that estimate how many ids differ. [`Tally`]: count and sum alone; [`Root`]: their digest.
 //! - [`decode`]: the elements of a small set from its syndromes: first the polynomial whose roots they are
 //!   (`locator`), then its roots (`roots`).
 //!
@@ -25,8 +25,8 @@ mod polynomial;
 mod roots;
 mod row;
 mod sid;
-mod sum;
 mod summary;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -34,8 +34,9 @@ pub use self::{
     decode::decode,
     element::Element,
     group::Group,
-    sid::Sid,
-    summary::{Root, Summary, Tow},
+    sid::{MAX_LEVEL, Sid},
+    summary::{Summary, Tow},
+    tally::{Root, Tally},
 };
 
 /// Syndromes of a [`Group`], and the most that [`decode`] takes.

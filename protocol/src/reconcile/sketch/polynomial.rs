@@ -1,6 +1,6 @@
 //! Monic polynomials over GF(2^64).
 
-use super::field::{Multiplier, invert, multiply, square, times_x4};
+use super::field::{Multiplier, invert, multiply, square, times_x, times_x4};
 
 /// Shorter lists are multiplied by a scalar without the scalar's table.
 const WORTH_A_TABLE: usize = 12;
@@ -137,12 +137,14 @@ impl Squaring {
 
 /// The multiples of a list of coefficients by all digits of 4 bits, one list after another.
 fn digit_multiples(coefficients: &[u64]) -> Vec<u64> {
-    let digits = 0..16_u64;
-    digits.flat_map(|digit| coefficients.iter().map(move |a| multiply_digit(*a, digit))).collect()
-}
-
-fn multiply_digit(a: u64, digit: u64) -> u64 {
-    let [one, two, four, eight] = [a, multiply(a, 2), multiply(a, 4), multiply(a, 8)];
-    let pick = |term: u64, bit: u32| if digit >> bit & 1 == 1 { term } else { 0 };
-    pick(one, 0) ^ pick(two, 1) ^ pick(four, 2) ^ pick(eight, 3)
+    let mut multiples = vec![0; 16 * coefficients.len()];
+    let mut place = coefficients.to_vec();
+    for bit in [1, 2, 4, 8] {
+        let (lower, upper) = multiples.split_at_mut(bit * coefficients.len());
+        for ((upper, lower), place) in upper.iter_mut().zip(lower).zip(place.iter().cycle()) {
+            *upper = *lower ^ place;
+        }
+        place.iter_mut().for_each(|a| *a = times_x(*a));
+    }
+    multiples
 }

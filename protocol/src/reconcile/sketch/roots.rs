@@ -1,7 +1,7 @@
 //! The roots of a polynomial that is a product of different linear factors.
 //!
-//! Berlekamp's trace algorithm (*Factoring polynomials over large finite fields*, 1970): the trace Tr(a) = a + a² + a⁴ + ..
-//! + a^(2^63) is 0 or 1 for every element of the field. For a constant b, the greatest common divisor of P(x) and
+//! Berlekamp's trace algorithm (*Factoring polynomials over large finite fields*, 1970): the trace Tr(a), the sum of
+//! a^(2^j) for j = 0 .. 63, is 0 or 1 for every element of the field. For a constant b, the greatest common divisor of P(x) and
 //! Tr(b x) mod P(x) has the roots r of P with Tr(b r) = 0. Since Tr is linear and not 0 everywhere, two different
 //! roots are told apart by one of the constants 1, x, .. x^63 of a basis. So every part of P is split with one after the other
 //! of them, until the parts are linear.

@@ -62,4 +62,4 @@ impl Sid {
 }
 
 /// The deepest level of groups: 4,096 of them.
-pub(super) const MAX_LEVEL: u8 = 12;
+pub const MAX_LEVEL: u8 = 12;

@@ -1,22 +1,16 @@
 //! The sketch of a whole table.
 
-use std::fmt;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, Sha256};
-
 use super::{
-    Element, SUMMARY_SYNDROMES, TOW_COUNTERS,
+    Element, Root, SUMMARY_SYNDROMES, TOW_COUNTERS, Tally,
     row::{Reader, Writer},
-    sum::Sum,
+    tally::Sum,
 };
 
 /// Count, sum, estimator and 16 syndromes of a set of ids: what tells sets apart, and small differences between
 /// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    n: u64,
-    sum: Sum,
+    tally: Tally,
     tow: Tow,
     syndromes: [u64; SUMMARY_SYNDROMES],
 }
@@ -25,16 +19,22 @@ impl Summary {
     /// Length of a row, in bytes.
     pub const ROW_BYTES: usize = 8 + 32 + Tow::BYTES + 8 * SUMMARY_SYNDROMES;
 
+    /// Count and sum.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// The number of ids.
     #[must_use]
     pub const fn len(&self) -> u64 {
-        self.n
+        self.tally.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.n == 0
+        self.tally.is_empty()
     }
 
     /// The counters of the estimator.
@@ -52,35 +52,26 @@ impl Summary {
     /// The digest of the set (SPEC 10.6).
     #[must_use]
     pub fn root(&self) -> Root {
-        let mut hash = Sha256::new();
-        hash.update(b"p2pdb root v1");
-        hash.update(self.sum.to_bytes());
-        hash.update(self.n.to_be_bytes());
-        let mut root = [0; 16];
-        root.iter_mut().zip(hash.finalize()).for_each(|(byte, of)| *byte = of);
-        Root(root)
+        self.tally.root()
     }
 
     /// Adds an id, which must not be in the set.
     pub fn insert(&mut self, element: &Element) {
-        self.n = self.n.wrapping_add(1);
-        self.sum.add(element.sum);
+        self.tally.insert_sum(element.sum);
         self.tow.count(element.signs, 1);
         self.flip(&element.powers);
     }
 
     /// Takes an id out, which must be in the set.
     pub fn remove(&mut self, element: &Element) {
-        self.n = self.n.wrapping_sub(1);
-        self.sum.subtract(element.sum);
+        self.tally.remove_sum(element.sum);
         self.tow.count(element.signs, u16::MAX);
         self.flip(&element.powers);
     }
 
     /// Adds the ids of a summary that has none in common with this one.
     pub fn merge(&mut self, other: &Self) {
-        self.n = self.n.wrapping_add(other.n);
-        self.sum.add(other.sum);
+        self.tally.merge(&other.tally);
         self.tow.0.iter_mut().zip(&other.tow.0).for_each(|(own, other)| *own = own.wrapping_add(*other));
         self.flip(&other.syndromes);
     }
@@ -94,8 +85,8 @@ impl Summary {
     pub fn to_bytes(&self) -> [u8; Self::ROW_BYTES] {
         let mut row = [0; Self::ROW_BYTES];
         let mut writer = Writer(&mut row);
-        writer.words(&[self.n]);
-        writer.put(&self.sum.to_bytes());
+        writer.words(&[self.tally.n]);
+        writer.put(&self.tally.sum.to_bytes());
         writer.put(&self.tow.to_bytes());
         writer.words(&self.syndromes);
         row
@@ -106,56 +97,9 @@ impl Summary {
     pub fn from_bytes(row: &[u8; Self::ROW_BYTES]) -> Self {
         let mut reader = Reader(row);
         let [n] = reader.words();
-        let sum = Sum::from_bytes(reader.take());
+        let tally = Tally { n, sum: Sum::from_bytes(reader.take()) };
         let tow = Tow::from_bytes(&reader.take());
-        Self { n, sum, tow, syndromes: reader.words() }
-    }
-}
-
-/// The digest of a set of ids, by which two nodes see whether they have the same (SPEC 10.6).
-///
-/// The hash makes it useless to look for sets whose syndromes are alike.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Root([u8; 16]);
-
-impl Root {
-    /// The root with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes as they stand on the wire.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Root {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Root {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for Root {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Root {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = <&serde_bytes::Bytes>::deserialize(deserializer)?;
-        let length = bytes.len();
-        let bytes: &[u8] = bytes;
-        bytes.try_into().map(Self).map_err(|_| de::Error::invalid_length(length, &"16 bytes"))
+        Self { tally, tow, syndromes: reader.words() }
     }
 }
 

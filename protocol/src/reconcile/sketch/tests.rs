@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use proptest::{collection::btree_set, prelude::*};
-use rand_core::Rng as _;
 
 use super::{element::odd_powers, field::multiply, *};
 use crate::{id::EntryId, reconcile::random::Random};
@@ -185,10 +184,10 @@ proptest! {
         let ((a_high, a_low), (b_high, b_low)) = (number(a), number(b));
         let (low, carry) = a_low.overflowing_add(b_low);
         let high = a_high.wrapping_add(b_high).wrapping_add(u128::from(carry));
-        let mut sum = super::sum::Sum::from_bytes(a);
-        sum.add(super::sum::Sum::from_bytes(b));
+        let mut sum = super::tally::Sum::from_bytes(a);
+        sum.add(super::tally::Sum::from_bytes(b));
         prop_assert_eq!(number(sum.to_bytes()), (high, low));
-        sum.subtract(super::sum::Sum::from_bytes(b));
+        sum.subtract(super::tally::Sum::from_bytes(b));
         prop_assert_eq!(sum.to_bytes(), a);
     }
 
