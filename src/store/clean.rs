@@ -133,6 +133,8 @@ impl Cleaner {
         let fault = |error| core.file.fault(error);
         let segments = core.log.segments();
         let Some(segment) = segments.get(&candidate.number) else { return Ok(Vec::new()) };
+        // Everything that was moved there may have been dropped since, and the segment with it.
+        self.moved = self.moved.take().filter(|moved| segments.contains_key(&moved.end().segment));
         let most = FRAME.min(usize::try_from(core.log.segment_bytes() / 2).unwrap_or(FRAME));
         let appender = self.moved.get_or_insert_with(Appender::moving);
         let (mut places, mut waiting, mut frame) = (Vec::new(), Vec::new(), FrameWriter::new(0));
