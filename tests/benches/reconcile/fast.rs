@@ -118,7 +118,7 @@ impl<'s> Nodes<'s> {
             epoch_seconds: network.epoch_seconds,
             since: 0,
         };
-        let lead = Lead { since: 0, claim, own, residual, may_page: false };
+        let lead = Lead { since: 0, claim: *claim, own, residual, may_page: false };
         let session = Session::with_lead(setup, lead, Duration::ZERO, &mut Random::new(7));
         cost.requester += thread_cpu() - began;
         self.climb(session, cost)
