@@ -1,20 +1,28 @@
 //! Follows live: pages from each of several nodes by arrival, woken by announces.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use libp2p::{PeerId, gossipsub};
 use lru::LruCache;
 use p2pdb_protocol::{
     entry::Entry,
     filter::{Cursor, Filter, FilterError},
-    id::{EntryId, TableId},
+    id::TableId,
     limits,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    client::{Client, ClientError, get::MAX_EMPTY_PAGES},
+    client::{
+        Client, ClientError,
+        get::{MAX_EMPTY_PAGES, Seen, lock},
+    },
     swarm::{Announced, Handle, News, Topic},
 };
 
@@ -103,7 +111,7 @@ impl Client {
             started: self.inner.clock.now(),
             filter,
             cursors: HashMap::new(),
-            seen: LruCache::new(MAX_SEEN),
+            seen: Arc::new(Mutex::new(LruCache::new(MAX_SEEN))),
             entries: sender,
         };
         let wakes = self.inner.wakers.0.subscribe();
@@ -131,7 +139,7 @@ struct Follower {
     started: u64,
     filter: Filter,
     cursors: HashMap<PeerId, Cursor>,
-    seen: LruCache<EntryId, ()>,
+    seen: Arc<Mutex<Seen>>,
     entries: mpsc::Sender<Entry>,
 }
 
@@ -189,7 +197,7 @@ impl Follower {
                 }
                 (None, None) => None,
             };
-            let page = match self.client.page(node, &filter).await {
+            let page = match self.client.page(node, &filter, Some(Arc::clone(&self.seen))).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(%node, %error, "a followed node does not answer");
@@ -197,12 +205,11 @@ impl Follower {
                 }
             };
             let progress = cursor.is_none_or(|cursor| cursor != page.next);
-            empty_pages = if page.entries.is_empty() { empty_pages + 1 } else { 0 };
+            empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
             for entry in page.entries {
-                if !self.seen.contains(&entry.id()) {
-                    // Nothing counts as seen before there is room for it.
-                    let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
-                    self.seen.put(entry.id(), ());
+                // Nothing counts as seen before there is room for it. A page may have two copies.
+                let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
+                if lock(&self.seen).put(entry.id(), ()).is_none() {
                     place.send(entry);
                 }
             }

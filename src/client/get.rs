@@ -1,18 +1,25 @@
 //! Gets entries from several nodes, checks each of them, and merges.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use lru::LruCache;
 use p2pdb_protocol::{
     entry::{Entry, UnverifiedEntry},
     filter::{Cursor, Filter},
-    id::EntryId,
+    id::{EntryId, TableId},
     keys::PublicKey,
     limits,
     message::get::Get,
     refusal::Refusal,
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     client::{Client, ClientError},
@@ -24,10 +31,24 @@ pub const MAX_EMPTY_PAGES: u32 = 64;
 /// A node that takes longer than this for all its pages is left behind.
 const NODE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Parsed table keys that are kept.
+const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Ids that a reader has had.
+pub(super) type Seen = LruCache<EntryId, ()>;
+/// Parsed keys of tables.
+pub(super) type Keys = LruCache<TableId, PublicKey>;
+
+pub(super) fn no_keys() -> Mutex<Keys> {
+    Mutex::new(LruCache::new(MAX_KEYS))
+}
+
 /// A page of verified entries of one node.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
+    /// Entries that the node served, those left out included.
+    pub(super) served: usize,
     pub(super) next: Cursor,
     pub(super) more: bool,
 }
@@ -96,9 +117,9 @@ impl Client {
         let mut entries = Vec::new();
         let mut empty_pages = 0;
         loop {
-            let page = self.page(node, &filter).await?;
+            let page = self.page(node, &filter, None).await?;
             filter.limit = filter.limit.saturating_sub(page.entries.len());
-            empty_pages = if page.entries.is_empty() { empty_pages + 1 } else { 0 };
+            empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
             entries.extend(page.entries);
             let progress = filter.cursor.is_none_or(|cursor| cursor.arrival < page.next.arrival);
             if !page.more || filter.limit == 0 || !progress || empty_pages == MAX_EMPTY_PAGES {
@@ -108,30 +129,38 @@ impl Client {
         }
     }
 
-    /// One page of one node, verified. Entries that do not verify, or do not pass the filter, are left out, and
-    /// count against the node.
-    pub(super) async fn page(&self, node: PeerId, filter: &Filter) -> Result<Page, ClientError> {
+    /// One page of one node, verified, without those that were `seen` already. Entries that do not verify, or do not
+    /// pass the filter, are left out, and count against the node.
+    pub(super) async fn page(
+        &self,
+        node: PeerId,
+        filter: &Filter,
+        seen: Option<Arc<Mutex<Seen>>>,
+    ) -> Result<Page, ClientError> {
         let mut request = filter.clone();
         request.limit = filter.limit.clamp(1, limits::MAX_GET_ENTRIES);
         let request = request.to_request()?;
         let response = self.inner.swarm.request::<Get>(node, request).await?;
-        let keys: Vec<PublicKey> =
-            response.keys.iter().filter_map(|der| PublicKey::from_der(der).ok()).collect();
+        let keys: Vec<PublicKey> = response.keys.iter().filter_map(|der| self.parsed(der)).collect();
         let encoded: Vec<Bytes> = response.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
+        let served = encoded.len();
         let network = self.inner.network.clone();
         let wanted = filter.clone();
         let verified = tokio::task::spawn_blocking(move || {
-            let verify = |encoded: Bytes| -> Result<Entry, Refusal> {
-                let entry = UnverifiedEntry::decode(encoded, &network)?.check_work(&network)?;
-                let key = Self::table_key(&keys, &entry.header().table).ok_or(Refusal::TableKeyMissing)?;
-                let entry = entry.verify(&key)?;
-                if wanted.matches(&entry.id(), entry.header(), &network) {
-                    Ok(entry)
-                } else {
-                    Err(Refusal::Malformed)
+            let verify = |encoded: Bytes| -> Result<Option<Entry>, Refusal> {
+                let entry = UnverifiedEntry::decode(encoded, &network)?;
+                if !wanted.matches(&entry.id(), entry.header(), &network) {
+                    return Err(Refusal::Malformed);
                 }
+                if seen.as_ref().is_some_and(|seen| lock(seen).contains(&entry.id())) {
+                    return Ok(None);
+                }
+                let entry = entry.check_work(&network)?;
+                let table = entry.header().table;
+                let key = keys.iter().find(|key| key.table_id() == table).ok_or(Refusal::TableKeyMissing)?;
+                entry.verify(key).map(Some)
             };
-            encoded.into_iter().map(verify).collect::<Vec<_>>()
+            encoded.into_iter().filter_map(|encoded| verify(encoded).transpose()).collect::<Vec<_>>()
         });
         let verified = verified.await.map_err(|e| RequestError::Invalid(e.to_string()))?;
         let mut entries = Vec::with_capacity(verified.len());
@@ -144,6 +173,21 @@ impl Client {
                 }
             }
         }
-        Ok(Page { entries, next: response.next, more: response.more })
+        Ok(Page { entries, served, next: response.next, more: response.more })
     }
+
+    /// A table's key; parsing one costs more than verifying a signature with it.
+    fn parsed(&self, der: &[u8]) -> Option<PublicKey> {
+        let id = TableId::from_bytes(Sha256::digest(der).into());
+        if let Some(key) = lock(&self.inner.keys).get(&id) {
+            return Some(key.clone());
+        }
+        let key = PublicKey::from_der(der).ok()?;
+        lock(&self.inner.keys).put(id, key.clone());
+        Some(key)
+    }
+}
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

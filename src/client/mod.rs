@@ -39,7 +39,6 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
     id::TableId,
-    keys::PublicKey,
     message::{
         hello::HelloResponse,
         index::{Index, IndexRequest, IndexResponse},
@@ -163,6 +162,7 @@ struct Inner {
     routes: Arc<Routes>,
     upkeep: Upkeep,
     searches: find::Searches,
+    keys: Mutex<get::Keys>,
     clock: Clock,
     nodes: usize,
     patience: Duration,
@@ -206,6 +206,7 @@ impl Client {
                 routes,
                 upkeep,
                 searches: find::Searches::default(),
+                keys: get::no_keys(),
                 clock,
                 nodes: config.nodes.max(1),
                 patience: config.patience,
@@ -273,9 +274,5 @@ impl Client {
     /// If it does not answer.
     pub async fn index(&self, node: PeerId, request: IndexRequest) -> Result<IndexResponse, ClientError> {
         Ok(self.inner.swarm.request::<Index>(node, request).await?)
-    }
-
-    fn table_key(keys: &[PublicKey], table: &TableId) -> Option<PublicKey> {
-        keys.iter().find(|key| key.table_id() == *table).cloned()
     }
 }

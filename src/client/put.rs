@@ -63,7 +63,9 @@ impl Client {
         let mut report = PutReport { nodes: Vec::new() };
         loop {
             let mut wanted = want.saturating_sub(report.holders().count() + under_way.len());
-            while wanted > 0 && let Some(node) = candidates.pop() {
+            while wanted > 0
+                && let Some(node) = candidates.pop()
+            {
                 if tried.insert(node) {
                     under_way.push(self.put_one(node, entry, table));
                     wanted -= 1;

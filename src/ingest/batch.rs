@@ -206,11 +206,13 @@ impl Verified {
         let Self { mut batch, entries, .. } = self;
         let (places, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let news: Vec<_> = entries.iter().map(|new: &NewEntry| Self::news(&new.entry)).collect();
-        let committed = if entries.is_empty() { Ok(Vec::new()) } else { batch.checks.store.commit(entries).await };
+        let committed =
+            if entries.is_empty() { Ok(Vec::new()) } else { batch.checks.store.commit(entries).await };
         let mut stored = Vec::with_capacity(news.len());
         match committed {
             Ok(committed) => {
-                for ((place, committed), (table, id, created)) in places.into_iter().zip(committed).zip(news) {
+                for ((place, committed), (table, id, created)) in places.into_iter().zip(committed).zip(news)
+                {
                     let outcome = match committed {
                         Committed::Stored { arrival } => {
                             let way = batch.works.get(place.0).map_or(Way::Sync, |work| work.way);

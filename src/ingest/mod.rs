@@ -11,7 +11,10 @@ mod mirror;
 mod turns;
 mod workers;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
@@ -19,6 +22,7 @@ use p2pdb_protocol::{
     network::Network,
     refusal::{Outcome, Refusal},
 };
+use serde::Serialize;
 use tokio::sync::{Semaphore, broadcast};
 
 pub use self::mirror::Mirror;
@@ -87,9 +91,25 @@ impl Judgement {
     }
 }
 
+/// What came to a gate since the start: every copy of an entry, by its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Put by peers.
+    pub put: u64,
+    /// Announced and fetched.
+    pub announced: u64,
+    /// Fetched by reconciliation, or as the first of a new table.
+    pub reconciled: u64,
+    /// Imported.
+    pub imported: u64,
+    /// Signatures verified.
+    pub verified: u64,
+}
+
 /// Admits entries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gate {
+    came: Arc<Came>,
     workers: Arc<Workers>,
     live: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
@@ -101,6 +121,7 @@ impl Gate {
     pub fn new(store: Store, network: Network, mirror: Mirror, max_tables: usize, clock: Clock) -> Self {
         let checks = Checks::new(store, network, mirror, max_tables, clock);
         Self {
+            came: Arc::default(),
             workers: Arc::new(Workers::new(checks, broadcast::channel(MAX_EVENTS).0)),
             live: Arc::new(Semaphore::new(MAX_WAITING)),
             bulk: Arc::new(Semaphore::new(MAX_WAITING)),
@@ -119,10 +140,17 @@ impl Gate {
         &self.workers.checks().mirror
     }
 
-    /// Signatures that were verified here so far.
+    /// What came to this gate so far.
     #[must_use]
-    pub fn verifications(&self) -> u64 {
-        self.workers.checks().verifications()
+    pub fn totals(&self) -> Totals {
+        let count = |way: Way| self.came.count(way).load(Ordering::Relaxed);
+        Totals {
+            put: count(Way::Put),
+            announced: count(Way::Announce),
+            reconciled: count(Way::Sync),
+            imported: count(Way::Import),
+            verified: self.workers.checks().verifications(),
+        }
     }
 
     /// Admits encoded entries; `keys` are the SPKIs of their tables, as far as they were sent along. The
@@ -155,6 +183,7 @@ impl Gate {
     }
 
     async fn pass(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
+        self.came.count(way).fetch_add(entries.len() as u64, Ordering::Relaxed);
         // Answered for good further down, entry by entry; what a failing worker leaves over was not judged.
         let mut judgements = vec![Judgement::busy(); entries.len()];
         let keys: Arc<[Bytes]> = keys.into();
@@ -194,6 +223,26 @@ impl Gate {
             waits += 1;
         }
         judgements
+    }
+}
+
+/// Entries that came, by their way.
+#[derive(Debug, Default)]
+struct Came {
+    put: AtomicU64,
+    announced: AtomicU64,
+    reconciled: AtomicU64,
+    imported: AtomicU64,
+}
+
+impl Came {
+    const fn count(&self, way: Way) -> &AtomicU64 {
+        match way {
+            Way::Put => &self.put,
+            Way::Announce => &self.announced,
+            Way::Sync => &self.reconciled,
+            Way::Import => &self.imported,
+        }
     }
 }
 

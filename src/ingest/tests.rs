@@ -180,7 +180,7 @@ async fn one_of_many_copies_is_stored_and_told_of() {
         .collect();
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Stored).count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Known).count(), 119);
-    assert_eq!(fixture.gate.verifications(), 1);
+    assert_eq!(fixture.gate.totals().verified, 1);
     assert_eq!(admitted.recv().await.unwrap().id, good.id());
     assert!(admitted.try_recv().is_err());
 }
@@ -228,9 +228,9 @@ async fn what_two_bring_at_once_is_verified_once_and_a_spoiled_copy_does_not_kee
         outcomes.sort_unstable();
         assert_eq!(outcomes, ["known", "stored"]);
     }
-    assert_eq!(fixture.gate.verifications(), entries.len() as u64);
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64);
     assert_eq!(brought().await[0].outcome, Outcome::Known);
-    assert_eq!(fixture.gate.verifications(), entries.len() as u64);
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64);
 
     let good = entry(0, NOW);
     let mut spoiled = good.encoded().to_vec();
@@ -240,7 +240,7 @@ async fn what_two_bring_at_once_is_verified_once_and_a_spoiled_copy_does_not_kee
     let outcomes = fixture.gate.admit(Way::Put, copies, Vec::new()).await;
     assert_eq!(outcomes[0].outcome, Outcome::Refused(Refusal::SignatureInvalid));
     assert_eq!(outcomes[1].outcome, Outcome::Stored);
-    assert_eq!(fixture.gate.verifications(), entries.len() as u64 + 2);
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64 + 2);
 }
 
 #[tokio::test]

@@ -47,8 +47,7 @@ struct Queues<T> {
 
 impl<T> Turns<T> {
     pub(super) const fn new() -> Self {
-        let queues =
-            Queues { live: VecDeque::new(), bulk: VecDeque::new(), live_in_a_row: 0, closed: false };
+        let queues = Queues { live: VecDeque::new(), bulk: VecDeque::new(), live_in_a_row: 0, closed: false };
         Self { queues: Mutex::new(queues), filled: Condvar::new() }
     }
 
@@ -97,8 +96,7 @@ impl<T> Queues<T> {
     }
 
     fn next_batch(&mut self, most: usize) -> Vec<T> {
-        let is_live =
-            self.bulk.is_empty() || (!self.live.is_empty() && self.live_in_a_row < LIVE_PER_BULK);
+        let is_live = self.bulk.is_empty() || (!self.live.is_empty() && self.live_in_a_row < LIVE_PER_BULK);
         // Who had the lanes for himself owes nothing to who comes now.
         let alone = self.live.is_empty() || self.bulk.is_empty();
         self.live_in_a_row = if is_live && !alone { self.live_in_a_row + 1 } else { 0 };
@@ -151,7 +149,10 @@ mod tests {
         for size in [3, 3, 3, 100, 3] {
             turns.push(Lane::Live, size, size);
         }
-        assert_eq!([8, 8, 8, 8].map(|most| turns.take(most).unwrap()), [vec![3, 3], vec![3], vec![100], vec![3]]);
+        assert_eq!(
+            [8, 8, 8, 8].map(|most| turns.take(most).unwrap()),
+            [vec![3, 3], vec![3], vec![100], vec![3]]
+        );
         turns.push(Lane::Live, 1, 1);
         turns.close();
         assert_eq!(turns.take(8), None);

@@ -79,9 +79,8 @@ impl Shared {
     fn run(&self, runtime: &Handle) {
         while let Some(works) = self.turns.take(CHUNK) {
             // A fault in a check must not end the worker; what was not judged is answered busy.
-            let checked = catch_unwind(AssertUnwindSafe(|| {
-                Batch::new(Arc::clone(&self.checks), works).check(runtime)
-            }));
+            let checked =
+                catch_unwind(AssertUnwindSafe(|| Batch::new(Arc::clone(&self.checks), works).check(runtime)));
             match checked {
                 Ok(Some(verified)) => drop(runtime.spawn(verified.commit(self.admitted.clone()))),
                 Ok(None) => {}

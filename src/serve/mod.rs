@@ -5,6 +5,7 @@ mod hello;
 mod index;
 mod put;
 pub mod quota;
+mod sync;
 
 use std::{future::Future, sync::Arc};
 
@@ -44,6 +45,8 @@ pub struct Service {
     gets: Limiter,
     get_bytes: Limiter,
     puts: Limiter,
+    syncs: Limiter,
+    sync_bytes: Limiter,
 }
 
 impl Service {
@@ -73,6 +76,8 @@ impl Service {
             gets: limiter(rates.gets),
             get_bytes: limiter(rates.get_bytes),
             puts: limiter(rates.puts),
+            syncs: limiter(rates.syncs),
+            sync_bytes: limiter(rates.sync_bytes),
         }
     }
 }
@@ -98,11 +103,12 @@ pub fn start(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> mpsc::Receiver<crate::swarm::Announced> {
-    let Inbox { hello, index, get, put, announces } = inbox;
+    let Inbox { hello, index, get, put, sync, announces } = inbox;
     tasks.spawn(answer_all(Arc::clone(service), hello, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), index, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), get, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), put, shutdown.clone()));
+    tasks.spawn(answer_all(Arc::clone(service), sync, shutdown.clone()));
     announces
 }
 

@@ -34,6 +34,10 @@ pub struct Rates {
     pub get_bytes: u32,
     /// Entries put.
     pub puts: u32,
+    /// Comparisons of roots.
+    pub syncs: u32,
+    /// Bytes of syndromes.
+    pub sync_bytes: u32,
     /// Ids announced.
     pub announced: u32,
     /// How many times that one address may ask for: several people live behind one.
@@ -49,6 +53,8 @@ impl Default for Rates {
             gets: 600,
             get_bytes: 256 << 20,
             puts: 600,
+            syncs: 120,
+            sync_bytes: 8 << 20,
             announced: 600,
             per_address: 4,
         }

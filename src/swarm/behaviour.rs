@@ -10,7 +10,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
-use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put};
+use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync};
 
 use crate::{
     swarm::{Config, KadMode, ip_limits},
@@ -24,6 +24,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Provider records that a node keeps for others.
 const MAX_PROVIDED_KEYS: usize = 4096;
+/// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
+const MAX_IHAVE: usize = 512;
+const MAX_GOSSIP_BYTES: usize = 32 << 10;
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -43,6 +46,7 @@ pub(crate) struct Behaviour {
     pub(crate) index: request_response::Behaviour<wire::Codec<Index>>,
     pub(crate) get: request_response::Behaviour<wire::Codec<Get>>,
     pub(crate) put: request_response::Behaviour<wire::Codec<Put>>,
+    pub(crate) sync: request_response::Behaviour<wire::Codec<sync::Sync>>,
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
@@ -85,6 +89,7 @@ impl Behaviour {
             index: exchange(config, &budget, Duration::from_secs(30)),
             get: exchange(config, &budget, Duration::from_secs(30)),
             put: exchange(config, &budget, Duration::from_secs(30)),
+            sync: exchange(config, &budget, Duration::from_secs(30)),
             relay_client: nat.relay_client.then_some(relay_client).into(),
             relay_server: nat
                 .relay_server
@@ -152,7 +157,10 @@ fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Erro
         config.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
     }
     let config = config
-        .max_transmit_size(announce::MAX_BYTES + 512)
+        // Lists of what could be announced are longer than an announce when there is much news: a peer that sends one
+        // that is too long loses its stream.
+        .max_transmit_size(MAX_GOSSIP_BYTES)
+        .max_control_messages_sent(MAX_IHAVE)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         // An announce is passed on only after its entries were fetched and verified.
         .validate_messages()

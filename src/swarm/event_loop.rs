@@ -205,6 +205,7 @@ impl EventLoop {
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Hello(event) => self.on_exchange::<Hello>(event),
+            BehaviourEvent::Sync(event) => self.on_exchange::<p2pdb_protocol::message::sync::Sync>(event),
             BehaviourEvent::Index(event) => self.on_exchange::<p2pdb_protocol::message::index::Index>(event),
             BehaviourEvent::Get(event) => self.on_exchange::<p2pdb_protocol::message::get::Get>(event),
             BehaviourEvent::Put(event) => self.on_exchange::<p2pdb_protocol::message::put::Put>(event),

@@ -6,7 +6,9 @@ use libp2p::{
     PeerId,
     request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
 };
-use p2pdb_protocol::message::{Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put};
+use p2pdb_protocol::message::{
+    Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put, sync::Sync,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -75,6 +77,7 @@ pub(super) struct Outlets {
     pub(super) index: Outlet<Incoming<Index>>,
     pub(super) get: Outlet<Incoming<Get>>,
     pub(super) put: Outlet<Incoming<Put>>,
+    pub(super) sync: Outlet<Incoming<Sync>>,
     pub(super) announced: Outlet<Announced>,
 }
 
@@ -109,6 +112,7 @@ pub(super) struct AllWaiting {
     index: Waiting<Index>,
     get: Waiting<Get>,
     put: Waiting<Put>,
+    sync: Waiting<Sync>,
 }
 
 /// Where the parts of an operation stand in the event loop.
@@ -147,6 +151,7 @@ exchange!(Hello, hello);
 exchange!(Index, index);
 exchange!(Get, get);
 exchange!(Put, put);
+exchange!(Sync, sync);
 
 type ExchangeEvent<O> =
     request_response::Event<Received<<O as Operation>::Request>, Reply<<O as Operation>::Response>>;

@@ -11,7 +11,7 @@ use p2pdb_protocol::{
     network::Network,
 };
 
-use crate::swarm::{Conduct, event_loop::EventLoop, share::Share};
+use crate::swarm::{Conduct, event_loop::EventLoop, ip_limits::Origin, share::Share};
 
 /// Something that gossip is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,8 @@ impl News {
 pub struct Announced {
     /// Who forwarded it, and can serve the entries.
     pub source: PeerId,
+    /// Where that peer is, if it is known by its IP address.
+    pub origin: Option<Origin>,
     /// What it says.
     pub news: News,
     /// What [`Handle::judge`](crate::swarm::Handle::judge) wants back.
@@ -93,7 +95,8 @@ impl EventLoop {
             return self.judge(&id, &source, MessageAcceptance::Reject);
         };
         if let Some((place, share)) = self.outlets.announced.reserve(source) {
-            return place.send(Announced { source, news, message_id: id, _share: share });
+            let origin = self.origin(&source);
+            return place.send(Announced { source, origin, news, message_id: id, _share: share });
         }
         self.judge(&id, &source, MessageAcceptance::Ignore);
     }

@@ -29,7 +29,6 @@ use crate::{
         event_loop::{Command, EventLoop},
         exchange::Exchange,
         gossip::{News, Topic},
-        ip_limits::Origin,
     },
 };
 
@@ -233,11 +232,6 @@ impl Handle {
             let _ = answer.send(event_loop.address_of(&peer));
         });
         address.await.ok().flatten()
-    }
-
-    /// The IP address, or network, that a connected peer is charged for.
-    pub async fn origin_of(&self, peer: PeerId) -> Option<Origin> {
-        Origin::of_multiaddr(&self.address_of(peer).await?)
     }
 
     /// Tells the listeners that a node has introduced itself.

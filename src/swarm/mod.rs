@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
-    message::{get::Get, hello::Hello, index::Index, put::Put},
+    message::{get::Get, hello::Hello, index::Index, put::Put, sync::Sync},
     network::Network,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::{exchange::Outlet, ip_limits::IpLimits};
 pub use self::{
     address::is_reachable_from,
     exchange::{Exchange, Incoming, Responder},
@@ -30,6 +29,7 @@ pub use self::{
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
+use self::{exchange::Outlet, ip_limits::IpLimits};
 use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
@@ -208,6 +208,8 @@ pub struct Inbox {
     pub get: mpsc::Receiver<Incoming<Get>>,
     /// Entries.
     pub put: mpsc::Receiver<Incoming<Put>>,
+    /// Questions for roots and sketches.
+    pub sync: mpsc::Receiver<Incoming<Sync>>,
     /// Held announces.
     pub announces: mpsc::Receiver<Announced>,
 }
@@ -264,6 +266,7 @@ pub async fn start(
     let (index, index_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
     let (get, get_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
     let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (sync, sync_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
     let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
     let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
     let event_loop = event_loop::EventLoop::new(
@@ -273,9 +276,16 @@ pub async fn start(
         command_queue,
         commands,
         events,
-        exchange::Outlets { hello, index, get, put, announced },
+        exchange::Outlets { hello, index, get, put, sync, announced },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
-    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
+    let inbox = Inbox {
+        hello: hello_queue,
+        index: index_queue,
+        get: get_queue,
+        put: put_queue,
+        sync: sync_queue,
+        announces,
+    };
     Ok((handle, inbox, task))
 }

@@ -33,7 +33,7 @@ const MAX_FETCHES: usize = 128;
 /// How long one announcer may take to hand over what it announced, waiting for other fetches of the same ids included.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 /// Announcers that are asked for the same, one after the other: the announce must not be forgotten meanwhile.
-const MAX_ASKED: usize = 3;
+const MAX_ASKED: usize = 4;
 /// New tables that a peer may announce in a minute: each costs it an entry with its work, and us a question.
 const TABLES_PER_MINUTE: u32 = 60;
 /// Announced tables that are remembered.
@@ -103,23 +103,24 @@ impl Relay {
 
     async fn consider(&self, announced: Announced) {
         let (source, news) = (announced.source, &announced.news);
-        let acceptance = if self.charge(source, news).await {
+        tracing::trace!(%source, ?news, "announced");
+        let acceptance = if self.charge(&announced) {
             self.have(source, news).await
         } else {
             self.context.hint(source);
             MessageAcceptance::Ignore
         };
+        tracing::trace!(%source, ?acceptance, "announce considered");
         self.context.swarm.judge(announced.message_id.clone(), source, acceptance).await;
     }
 
     /// Charges who announces for everything announced, known here or not: it all goes on to others.
-    async fn charge(&self, source: PeerId, news: &News) -> bool {
-        let origin = self.context.swarm.origin_of(source).await;
-        let (limiter, items) = match news {
+    fn charge(&self, announced: &Announced) -> bool {
+        let (limiter, items) = match &announced.news {
             News::Entries { ids, .. } => (&self.announced, ids.len()),
             News::NewTables(tables) => (&self.announced_tables, tables.len()),
         };
-        limiter.charge(source, origin, items).is_ok()
+        limiter.charge(announced.source, announced.origin, items).is_ok()
     }
 
     /// Gets what is announced, from whoever forwarded it or else from the next that did, and says whether to pass it on.
@@ -132,7 +133,12 @@ impl Relay {
             let fetched = tokio::time::timeout(FETCH_PATIENCE, self.fetch(peer, news)).await;
             match fetched.unwrap_or(Err(Unfit::Silent)) {
                 Ok(()) => return MessageAcceptance::Accept,
-                Err(Unfit::Missing) => self.context.swarm.report(peer, Conduct::EmptyPromise).await,
+                Err(Unfit::Missing) => {
+                    // Others of the mesh are asked on the chance that they have it: they promised nothing.
+                    if peer == source {
+                        self.context.swarm.report(peer, Conduct::EmptyPromise).await;
+                    }
+                }
                 Err(Unfit::Invalid) => {
                     self.context.swarm.report(peer, Conduct::Misbehaviour).await;
                     if peer == source {

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
 use getrandom::SysRng;
 use p2pdb::protocol::{
     entry::{UnverifiedEntry, signed_message},
@@ -92,7 +91,7 @@ fn operations(bench: &Bench, bits: usize, openssl: &HashMap<&'static str, f64>) 
 /// All that admission computes for an entry of 1 KiB: what is left of the bare verification.
 fn admission(bench: &Bench, bits: usize) -> Result<Row> {
     let data = Dataset::new(Spec::of(100, bits))?;
-    let encoded: Bytes = data.encoded()?.into_iter().next().context("no entries")?;
+    let encoded = data.entries()?.first().context("no entries")?.encoded().clone();
     let (network, key) = (network().network, table_key(bits)?);
     let key = key.public_key();
     let admit = || UnverifiedEntry::decode(encoded.clone(), &network)?.check_work(&network)?.verify(key);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use p2pdb::{clock::monotonic, protocol::entry::Entry};
+use p2pdb::clock::monotonic;
 
 use crate::support::{
     bench::{Bench, Row},
-    data::{Dataset, Spec, index_of, total_bytes},
+    data::{Dataset, Spec, index_of},
     machine,
     node::{Node, check_index},
     samples::{cpu_per_thousand, per_second},
@@ -15,7 +15,7 @@ use crate::support::{
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let mut rows = Vec::new();
-    let count = bench.count(50_000, 200);
+    let count = bench.count(20_000, 200);
     for bits in bench.bits(&[2048, 3072]) {
         bench.note(&format!("RSA-{bits}"));
         rows.push(measure(bench, Spec::of(count, bits))?);
@@ -27,10 +27,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 fn measure(bench: &Bench, spec: Spec) -> Result<Row> {
     let data = Dataset::new(spec)?;
     // Reading it all brings the file into the page cache, too.
-    let (expected, bytes) = {
-        let entries = data.entries()?;
-        (index_of(entries.iter().map(Entry::id), &data.network.network), total_bytes(&entries))
-    };
+    let (ids, bytes) = data.ids()?;
+    let expected = index_of(ids.into_iter(), &data.network.network);
     let directory = bench.scratch()?;
     let mut node = Node::new(directory.path(), "node", &data.network)?;
     let began = monotonic();

@@ -16,6 +16,8 @@ mod import;
 mod live;
 mod put;
 mod reconcile;
+#[path = "../soak/soak.rs"]
+mod soak;
 mod solver;
 mod store;
 mod support;
@@ -49,6 +51,10 @@ fn main() -> ExitCode {
     if let Some(task) = &arguments.child {
         return finish(&store::child(task).context("in a child process"));
     }
+    // Only when it is asked for.
+    if arguments.name.as_deref() == Some("soak") {
+        return soak::run(&Bench::new("soak", &arguments));
+    }
     let chosen: Vec<_> = ALL
         .into_iter()
         .filter(|(name, _)| arguments.name.as_deref().is_none_or(|chosen| chosen == *name))
@@ -62,7 +68,7 @@ fn main() -> ExitCode {
     for (name, run) in &chosen {
         let bench = Bench::new(name, &arguments);
         if let Err(error) = run(&bench) {
-            eprintln!("{name} failed: {error:?}");
+            eprintln!("{name} failed: {error:#}");
             failed += 1;
         }
     }
@@ -76,7 +82,7 @@ fn finish(result: &Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:?}");
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use libp2p::Multiaddr;
-use p2pdb::{
-    clock::monotonic,
-    protocol::{bucket::BucketSummary, entry::Entry},
-};
+use p2pdb::clock::monotonic;
 
 use crate::support::{
     bench::{Bench, Row},
-    data::{Dataset, Spec, index_of, total_bytes},
+    data::{Dataset, Spec, index_of},
     machine,
     node::{Node, check_index},
     proxy::Proxy,
@@ -63,11 +60,8 @@ struct ColdSync {
 impl ColdSync {
     async fn run(bench: &Bench, spec: Spec, counted: bool) -> Result<Self> {
         let data = Dataset::new(spec)?;
-        let (expected, bytes) = {
-            let entries = data.entries()?;
-            let index: Vec<BucketSummary> = index_of(entries.iter().map(Entry::id), &data.network.network);
-            (index, total_bytes(&entries))
-        };
+        let (ids, bytes) = data.ids()?;
+        let expected = index_of(ids.into_iter(), &data.network.network);
         let directory = bench.scratch()?;
         let mut source = Node::new(directory.path(), "a", &data.network)?;
         let mut sink = Node::new(directory.path(), "b", &data.network)?;

@@ -24,6 +24,7 @@ use p2pdb::{
         network::Network,
         refusal::Outcome,
     },
+    swarm::Topic,
 };
 
 use crate::{
@@ -197,7 +198,7 @@ async fn a_row(network: &Network) -> [TestNode; 3] {
     let b = start(Some(&a), 8, 1).await;
     until("A and B have met", || async { a.node.routes().len() == 1 && b.node.routes().len() == 1 }).await;
     let c = start(Some(&b), 8, 1).await;
-    until("B and C have met", || async { b.node.routes().len() == 2 && c.node.routes().len() >= 1 }).await;
+    until("B and C have met", || async { b.node.routes().len() == 2 && !c.node.routes().is_empty() }).await;
     [a, b, c]
 }
 
@@ -253,4 +254,31 @@ async fn tables_that_nobody_has_are_not_passed_on() {
     // The first that the observer hears: none of the lies was passed on.
     assert_eq!(observer.hears_of_tables().await, [table_id(table())]);
     assert!(node.entries().await >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_announcer_does_not_have_is_got_from_the_next() {
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_of).await;
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    let friend = honest(&network, &wanted);
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe(table_of).await;
+    until("the friend takes part in the mesh", || async {
+        node.node.swarm().forwarders(Topic::Entries(table_of)).await.contains(&friend.id())
+    })
+    .await;
+    let liar = liar(&network, Vec::new());
+    liar.connect(&node.address).await.unwrap();
+    liar.subscribe(table_of).await;
+    liar.announce(table_of, &[wanted.id()]).await;
+    // Who said it first does not matter to who is told: it is true.
+    assert_eq!(observer.hears().await, [wanted.id()]);
+    assert!(!is_unknown(&node, table_of, wanted.id()).await);
+    assert!(score(&node, &liar).await.is_some_and(|score| score < 0.0));
+    assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
 }

@@ -96,8 +96,11 @@ async fn who_finds_fewer_nodes_than_he_wants_does_not_dial_again_each_time() {
         }
     });
     // One node is enough for its upkeep: whoever dials more does so for `nodes`.
-    let config =
-        ClientConfig { nodes: 1, bootstrap: vec![node.address.clone()], ..ClientConfig::new(&support_file(&network)).unwrap() };
+    let config = ClientConfig {
+        nodes: 1,
+        bootstrap: vec![node.address.clone()],
+        ..ClientConfig::new(&support_file(&network)).unwrap()
+    };
     let client = Client::start(config).await.unwrap();
     assert_eq!(client.nodes(&[], 1).await.unwrap(), [node.node.peer()]);
     let silent = Keypair::generate_ed25519();
@@ -140,7 +143,7 @@ async fn the_outcome_of_a_put_to_one_node_is_that_node_s() {
     let put = || client.put_to(peer, std::slice::from_ref(&entry), table().public_key());
     assert_eq!(put().await.unwrap(), [Outcome::Stored]);
     assert_eq!(put().await.unwrap(), [Outcome::Known]);
-    assert_eq!(node.node.gate().verifications(), 1);
+    assert_eq!(node.node.gate().totals().verified, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

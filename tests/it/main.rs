@@ -6,6 +6,7 @@ mod cli;
 mod cli_nodes;
 mod client;
 mod demo;
+mod fanout;
 mod hostile;
 mod interop;
 mod layering;

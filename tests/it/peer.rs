@@ -9,14 +9,14 @@ use libp2p::{
     identity::Keypair,
     noise,
     request_response::{self, Message, OutboundRequestId, ProtocolSupport},
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
     tcp, yamux,
 };
 use p2pdb::{
     protocol::{
         codec::{bounded::List, lenient},
         id::{EntryId, NetworkId, TableId},
-        message::{Operation, Reply, Status, announce, get::Get, hello::Hello, index::Index, put::Put},
+        message::{Operation, Reply, Status, announce, get::Get, hello::Hello, index::Index, put::Put, sync},
         network::Network,
         record::{NodeRecord, SignedRecord},
     },
@@ -98,10 +98,11 @@ struct Behaviour {
     index: request_response::Behaviour<RawCodec>,
     get: request_response::Behaviour<RawCodec>,
     put: request_response::Behaviour<RawCodec>,
+    sync: Toggle<request_response::Behaviour<RawCodec>>,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, network: &Network, support: ProtocolSupport) -> Self {
+    fn new(key: &Keypair, network: &Network, support: ProtocolSupport, syncs: bool) -> Self {
         let gossip = gossipsub::ConfigBuilder::default()
             .validation_mode(gossipsub::ValidationMode::Anonymous)
             .message_id_fn(|message| {
@@ -121,6 +122,7 @@ impl Behaviour {
             index: exchange(wire::protocol_name::<Index>(network)),
             get: exchange(wire::protocol_name::<Get>(network)),
             put: exchange(wire::protocol_name::<Put>(network)),
+            sync: syncs.then(|| exchange(wire::protocol_name::<sync::Sync>(network))).into(),
         }
     }
 
@@ -130,6 +132,7 @@ impl Behaviour {
             Index::NAME => &mut self.index,
             Get::NAME => &mut self.get,
             Put::NAME => &mut self.put,
+            sync::Sync::NAME => self.sync.as_mut().expect("this peer speaks the fast form"),
             other => panic!("no operation {other}"),
         }
     }
@@ -177,6 +180,7 @@ impl EventLoop {
             SwarmEvent::Behaviour(BehaviourEvent::Index(event)) => self.on_exchange(Index::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Get(event)) => self.on_exchange(Get::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Put(event)) => self.on_exchange(Put::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Sync(event)) => self.on_exchange(sync::Sync::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 // The test may not listen, but it may not miss anything either.
                 if message.topic.as_str().contains("/tables/") {
@@ -230,21 +234,26 @@ pub(crate) struct Peer {
 impl Peer {
     /// A peer that only asks.
     pub(crate) fn start(network: &Network) -> Self {
-        Self::with(network, Keypair::generate_ed25519(), None)
+        Self::with(network, Keypair::generate_ed25519(), None, false)
     }
 
     /// A peer that answers, so that nodes take it for one of theirs.
     pub(crate) fn serving(network: &Network, key: Keypair, answer: Answer) -> Self {
-        Self::with(network, key, Some(answer))
+        Self::with(network, key, Some(answer), false)
     }
 
-    fn with(network: &Network, key: Keypair, answer: Option<Answer>) -> Self {
+    /// The same, and one that speaks the fast form of reconciliation.
+    pub(crate) fn syncing(network: &Network, key: Keypair, answer: Answer) -> Self {
+        Self::with(network, key, Some(answer), true)
+    }
+
+    fn with(network: &Network, key: Keypair, answer: Option<Answer>, syncs: bool) -> Self {
         let support = if answer.is_some() { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
         let swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
             .unwrap()
-            .with_behaviour(|key| Behaviour::new(key, network, support))
+            .with_behaviour(|key| Behaviour::new(key, network, support, syncs))
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();

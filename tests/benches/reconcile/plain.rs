@@ -17,7 +17,7 @@ use p2pdb::protocol::{
 };
 
 use super::{
-    Cost,
+    Cost, frame_length,
     sets::{Item, Sets},
 };
 use crate::support::{data::index_of, machine::thread_cpu, random::Random};
@@ -73,6 +73,9 @@ pub(super) fn find(sets: &Sets) -> Result<(Cost, Vec<EntryId>)> {
                 seen.remember(&known);
                 continue;
             }
+            Output::OwnGroups { .. } | Output::Resolve { .. } | Output::Residual { .. } => {
+                anyhow::bail!("a session without a lead takes the plain form");
+            }
             Output::Done(report) => {
                 ensure!(report.end == End::Complete, "the session ended with {:?}", report.end);
                 return Ok((cost, found));
@@ -119,6 +122,9 @@ fn answer(
             found.extend(ids);
             return Ok(Response::Entries { entries, more: false });
         }
+        Request::Groups { .. } | Request::Sids { .. } | Request::Page { .. } => {
+            anyhow::bail!("a session without a lead takes the plain form");
+        }
     };
     cost.bytes += frame_length(&lenient::to_vec(&message)?);
     let began = thread_cpu();
@@ -135,10 +141,4 @@ fn answer(
     };
     cost.requester += thread_cpu() - began;
     Ok(Response::Index { since, buckets: buckets.into_inner(), ids: ids.into_inner(), more })
-}
-
-/// Length of a message with the varint of its length before it (SPEC 8.1).
-fn frame_length(message: &[u8]) -> u64 {
-    let bits = usize::BITS - message.len().leading_zeros();
-    u64::from(bits.div_ceil(7).max(1)) + message.len() as u64
 }

@@ -20,6 +20,12 @@ pub(crate) struct Arguments {
     /// Length of the table's key, where entries are verified [default: the benchmark's own]
     #[arg(long, value_name = "BITS")]
     bits: Option<usize>,
+    /// Warm syncs of the soak
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    rounds: usize,
+    /// Seed of the choices of the soak
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// Print one JSON object per row instead of tables
     #[arg(long)]
     json: bool,
@@ -47,14 +53,26 @@ pub(crate) struct Bench {
     name: &'static str,
     entries: Option<usize>,
     bits: Option<usize>,
+    rounds: usize,
+    seed: u64,
     json: bool,
     test: bool,
 }
 
 impl Bench {
     pub(crate) fn new(name: &'static str, arguments: &Arguments) -> Self {
-        let Arguments { entries, bits, json, .. } = *arguments;
-        Self { name, entries, bits, json, test: arguments.is_test() }
+        let Arguments { entries, bits, rounds, seed, json, .. } = *arguments;
+        Self { name, entries, bits, rounds, seed, json, test: arguments.is_test() }
+    }
+
+    /// How often something is repeated that takes seconds.
+    pub(crate) fn rounds(&self) -> usize {
+        self.pick(self.rounds, 2)
+    }
+
+    /// Where random choices begin.
+    pub(crate) const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How many to take: what was asked for, else `default`; few in a test.
@@ -99,19 +117,23 @@ impl Bench {
 
     /// Shows a table of results, with the settings that they depend on.
     pub(crate) fn show(&self, settings: &str, rows: &[Row]) {
+        if self.json { self.show_json(settings, rows) } else { self.show_table(settings, rows) }
+    }
+
+    pub(crate) fn show_json(&self, settings: &str, rows: &[Row]) {
         let machine = machine::describe();
-        if self.json {
-            for row in rows {
-                let mut object = Map::new();
-                object.insert("bench".to_owned(), self.name.into());
-                object.insert("settings".to_owned(), settings.into());
-                object.insert("machine".to_owned(), machine.as_str().into());
-                object.extend(row.cells.iter().map(|(name, cell)| ((*name).to_owned(), cell.value())));
-                println!("{}", Value::Object(object));
-            }
-            return;
+        for row in rows {
+            let mut object = Map::new();
+            object.insert("bench".to_owned(), self.name.into());
+            object.insert("settings".to_owned(), settings.into());
+            object.insert("machine".to_owned(), machine.as_str().into());
+            object.extend(row.cells.iter().map(|(name, cell)| ((*name).to_owned(), cell.value())));
+            println!("{}", Value::Object(object));
         }
-        println!("\n**{}**: {settings}. {machine}.\n", self.name);
+    }
+
+    pub(crate) fn show_table(&self, settings: &str, rows: &[Row]) {
+        println!("\n**{}**: {settings}. {}.\n", self.name, machine::describe());
         let Some(first) = rows.first() else { return };
         let line = |cells: Vec<String>| println!("| {} |", cells.join(" | "));
         line(first.cells.iter().map(|(name, _)| name.replace('_', " ")).collect());

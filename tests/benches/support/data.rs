@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
 use getrandom::SysRng;
 use p2pdb::{
     clock::Clock,
@@ -138,6 +137,11 @@ impl Dataset {
 
     /// Seals a further entry for one reader.
     pub(crate) fn seal_for(&self, reader: &PublicKey, created: u64) -> Result<Entry> {
+        self.seal_until(reader, created, None)
+    }
+
+    /// Seals a further entry for one reader, which expires at some time.
+    pub(crate) fn seal_until(&self, reader: &PublicKey, created: u64, expires: Option<u64>) -> Result<Entry> {
         let mut rng = UnwrapErr(SysRng);
         let mut data = vec![0; self.spec.content_bytes];
         rng.fill_bytes(&mut data);
@@ -145,7 +149,7 @@ impl Dataset {
             table: &self.table,
             recipients: std::slice::from_ref(reader),
             created,
-            expires: None,
+            expires,
             content: &Content { media_type: MEDIA_TYPE.to_owned(), data },
             author: None,
         };
@@ -160,22 +164,34 @@ impl Dataset {
         self.table.public_key().table_id()
     }
 
-    /// The entries, encoded.
-    pub(crate) fn encoded(&self) -> Result<Vec<Bytes>> {
-        let mut entries = Vec::with_capacity(self.spec.entries);
+    /// Reads the entries one by one.
+    pub(crate) fn read(&self, mut each: impl FnMut(Entry)) -> Result<()> {
+        let mut count = 0;
         for item in Reader::new(BufReader::with_capacity(1 << 20, File::open(&self.file)?))? {
-            if let Item::Entry(entry) = item? {
-                entries.push(entry);
+            if let Item::Entry(encoded) = item? {
+                each(Entry::from_trusted(encoded, &self.network.network)?);
+                count += 1;
             }
         }
-        ensure!(entries.len() == self.spec.entries, "{} has {} entries", self.file.display(), entries.len());
+        ensure!(count == self.spec.entries, "{} has {count} entries", self.file.display());
+        Ok(())
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(self.spec.entries);
+        self.read(|entry| entries.push(entry))?;
         Ok(entries)
     }
 
-    /// The entries, decoded.
-    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
-        let decode = |encoded| Ok(Entry::from_trusted(encoded, &self.network.network)?);
-        self.encoded()?.into_iter().map(decode).collect()
+    /// The ids of all entries, and the sum of their encoded lengths.
+    pub(crate) fn ids(&self) -> Result<(Vec<EntryId>, u64)> {
+        let (mut ids, mut bytes) = (Vec::with_capacity(self.spec.entries), 0);
+        self.read(|entry| {
+            ids.push(entry.id());
+            bytes += entry.encoded().len() as u64;
+        })?;
+        Ok((ids, bytes))
     }
 }
 

@@ -24,9 +24,10 @@ use super::machine;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pdb");
 
-/// All clients have one address, and what is measured is not how slowly a node may be asked to work.
+/// All clients have one address, and what is measured is not how slowly a node may be asked to work. Without the DHT a
+/// client stays with the node that it was told of.
 const SETTINGS: &str = r#"
-kad_mode = "server"
+kad_mode = "client"
 log = "warn"
 [rates]
 hello = 0
@@ -86,11 +87,28 @@ impl Node {
         Ok(cpu)
     }
 
+    /// What a command on this home answers, which no running node has open; it has to succeed.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Value> {
+        let done = command(&self.home).args(arguments).stderr(Stdio::inherit()).output()?;
+        ensure!(
+            done.status.success(),
+            "p2pdb {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&done.stdout)
+        );
+        Ok(serde_json::from_slice(&done.stdout)?)
+    }
+
     /// Runs it until it says that it can be reached, to begin with these nodes.
     pub(crate) async fn start(&mut self, bootstrap: &[Multiaddr]) -> Result<()> {
+        let bootstrap = bootstrap.iter().flat_map(|address| ["--bootstrap".to_owned(), address.to_string()]);
+        self.start_with(&bootstrap.collect::<Vec<_>>()).await
+    }
+
+    /// Runs it with these arguments.
+    pub(crate) async fn start_with(&mut self, arguments: &[String]) -> Result<()> {
         let mut run = command(&self.home);
-        run.arg("run")
-            .args(bootstrap.iter().flat_map(|address| ["--bootstrap".to_owned(), address.to_string()]));
+        run.arg("run").args(arguments);
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(self.home.join("log"))?);
         let process = self.process.insert(run.spawn()?);
         let output = process.stdout.take().context("a node without stdout")?;
@@ -130,34 +148,63 @@ impl Node {
 
     /// Entries that it says it holds.
     pub(crate) async fn entries(&mut self) -> Result<u64> {
-        let status = self.status().await?;
-        status.get("entries").and_then(Value::as_u64).context("a status without `entries`")
+        number(&self.status().await?, "/entries").context("a status without `entries`")
+    }
+
+    /// Waits until its status is as it should be.
+    async fn wait_for(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        let began = monotonic();
+        loop {
+            let status = self.status().await?;
+            if holds(&status) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < patience, "{what}: not after {patience:?}: {status}, {}", self.log());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Waits until it holds so many entries.
     pub(crate) async fn wait_for_entries(&mut self, expected: usize, patience: Duration) -> Result<()> {
-        let began = monotonic();
-        loop {
-            let entries = self.entries().await?;
-            if entries >= expected as u64 {
-                return Ok(());
-            }
-            ensure!(
-                began.elapsed() < patience,
-                "{entries} of {expected} entries after {patience:?}: {}",
-                self.log()
-            );
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let holds = |status: &Value| number(status, "/entries") >= Some(expected as u64);
+        self.wait_for(&format!("{expected} entries"), patience, holds).await
+    }
+
+    /// Waits until it holds no more entries than so many.
+    pub(crate) async fn wait_for_entries_at_most(
+        &mut self,
+        expected: usize,
+        patience: Duration,
+    ) -> Result<()> {
+        let holds =
+            |status: &Value| number(status, "/entries").is_some_and(|entries| entries <= expected as u64);
+        self.wait_for(&format!("at most {expected} entries"), patience, holds).await
     }
 
     /// Waits until it is connected with another node.
     pub(crate) async fn wait_for_peer(&mut self) -> Result<()> {
-        let began = monotonic();
-        while self.status().await?.get("healthy") != Some(&Value::Bool(true)) {
-            ensure!(began.elapsed() < Duration::from_secs(30), "a node finds no other: {}", self.log());
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let holds = |status: &Value| status.get("healthy") == Some(&Value::Bool(true));
+        self.wait_for("connected with another node", Duration::from_secs(30), holds).await
+    }
+
+    /// Waits until a reconciliation of its own has ended, and none is under way.
+    pub(crate) async fn wait_for_sync(&mut self) -> Result<()> {
+        let holds = |status: &Value| {
+            number(status, "/sync/sessions") > Some(0) && number(status, "/sync/running") == Some(0)
+        };
+        self.wait_for("reconciled", Duration::from_secs(60), holds).await
+    }
+
+    /// Kills it, so that nothing is flushed or closed.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the node does not run")?;
+        process.kill()?;
+        process.wait()?;
         Ok(())
     }
 
@@ -187,6 +234,11 @@ impl Drop for Node {
     }
 }
 
+/// A number of a status, by its JSON pointer.
+fn number(status: &Value, pointer: &str) -> Option<u64> {
+    status.pointer(pointer).and_then(Value::as_u64)
+}
+
 fn command(home: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     // What is set for the user's own node is not meant for these.
@@ -199,7 +251,8 @@ fn command(home: &Path) -> Command {
 
 /// A client that is connected with one node and knows no other.
 pub(crate) async fn connect(network: &NetworkFile, address: &Multiaddr) -> Result<(Client, PeerId)> {
-    let config = ClientConfig { bootstrap: vec![address.clone()], nodes: 1, ..ClientConfig::new(network)? };
+    // Without bootstrap: the client would dial it a second time.
+    let config = ClientConfig { bootstrap: Vec::new(), nodes: 1, ..ClientConfig::new(network)? };
     let client = Client::start(config).await?;
     let peer = client.connect(address.clone()).await?;
     // Introduced, it is the one that everything goes through.

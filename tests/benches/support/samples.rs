@@ -23,6 +23,10 @@ impl Samples {
         sorted.get(rank - 1).copied().unwrap_or_default()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Duration> {
+        self.0.iter()
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }
