@@ -102,7 +102,7 @@ impl Store {
     /// Opens the index file at `path` and the log beside it, in `path` with `.log` appended, or makes new ones.
     ///
     /// Blocks for some milliseconds, and after the last writer was killed for as long as it takes to read what was not
-    /// merged into the indexes, at most twice 128 MiB. A file of an older version is migrated, which reads all of it.
+    /// merged into the indexes, at most twice 64 MiB. A file of an older version is migrated, which reads all of it.
     ///
     /// # Errors
     /// If the store is in use, not a store, of another network, of a newer version, or damaged; it is left as it is.

@@ -265,7 +265,8 @@ impl Ladder {
     fn climb(&mut self) {
         let failed = self.open.len();
         let all = 1_usize << self.level;
-        let suspicious = failed >= SUSPICIOUS && 2 * failed > all;
+        // An estimate that is too low fails many at first, and again each time the same sets are compared.
+        let suspicious = self.rounds > 2 && failed >= SUSPICIOUS && 2 * failed > all;
         let highest = self.capacity == GROUP_SYNDROMES;
         if failed > 0 && (suspicious || highest || self.rounds >= MAX_ROUNDS) {
             self.given_up = true;

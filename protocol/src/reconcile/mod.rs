@@ -32,7 +32,7 @@
 //! that is bounded.
 //!
 //! **The fast form ends.** Sketches are asked for at most 8 times; each answer is decoded once, in at most 4,096 decodings of
-//! bounded work, and it is given up when more than half of the groups do not decode. So at most 8 × 4,096 × 63 sids come out, of
+//! bounded work, and it is given up when more than half of the groups do not decode after three. So at most 8 × 4,096 × 63 sids come out, of
 //! which those that are not served count towards [`MAX_UNSERVED`]; every answer to a get by sids settles at least one of them, or all.
 //! What was found is Known then, or the session is over. If the root is not the predicted one, although everything was served, the
 //! plain form follows, and judges. Pages must ascend; the session ends when more paged entries were Known than there

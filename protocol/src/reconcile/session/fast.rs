@@ -9,7 +9,7 @@ use super::{InFlight, Lead, Phase, Session, paging::Paging};
 use crate::{
     limits::MAX_GET_ENTRIES,
     reconcile::{
-        End, Held, MAX_RESOLVED, Misbehaviour, Output, Request, RequestId, Served, WINDOW,
+        End, Held, MAX_RESOLVED, Misbehaviour, Output, Request, RequestId, Residual, Served, WINDOW,
         ladder::{Ladder, Proof, Rung, Start},
         sketch::{Root, Sid},
     },
@@ -106,11 +106,10 @@ impl Session {
         let Some(fast) = self.fast.take() else { return Continue(()) };
         let given_up = fast.ladder.has_given_up();
         let (proof, residual) = fast.ladder.finish();
-        if given_up {
-            return Continue(());
-        }
-        if proof == Proof::Different {
-            // A lie, or ids whose sids cancel each other, or something came or went here meanwhile: the lists tell.
+        if given_up || proof == Proof::Different {
+            // A lie, or ids whose sids cancel each other, or something came or went here meanwhile: the lists tell. What was
+            // remembered may be the reason: an id that the peer took, and that was dropped here then, cancels itself.
+            outputs.push(Output::Residual { since: self.scope, residual: Residual::default() });
             return Continue(());
         }
         self.report.proven = proof == Proof::Equal;
