@@ -195,7 +195,7 @@ impl Node {
     /// Waits until a reconciliation of its own has ended, and none is under way.
     pub(crate) async fn wait_for_sync(&mut self) -> Result<()> {
         let holds = |status: &Value| {
-            number(status, "/sync/sessions") > Some(0) && number(status, "/sync/running") == Some(0)
+            number(status, "/sync/requests") > Some(0) && number(status, "/sync/running") == Some(0)
         };
         self.wait_for("reconciled", Duration::from_secs(60), holds).await
     }
