@@ -13,7 +13,11 @@ mod sets;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use p2pdb::protocol::id::EntryId;
+use p2pdb::protocol::{
+    id::{EntryId, TableId},
+    network::Network,
+    reconcile::Setup,
+};
 
 use self::sets::{Pattern, Sets};
 use crate::support::{
@@ -43,6 +47,14 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     );
     bench.show(&settings, &rows);
     Ok(())
+}
+
+/// The table that is reconciled.
+const TABLE: TableId = TableId::from_bytes([1; 32]);
+
+/// What a session of either form is about.
+const fn setup(network: &Network) -> Setup {
+    Setup { table: TABLE, bucket_bits: network.bucket_bits, epoch_seconds: network.epoch_seconds, since: 0 }
 }
 
 /// What finding the differences costs.

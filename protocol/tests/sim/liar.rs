@@ -114,22 +114,18 @@ impl Lie {
 
     /// Whether no honest node could answer like that, so that the first session finds it out.
     pub fn is_provable(self) -> bool {
-        !matches!(
-            self,
-            Lie::FalseSketches
-                | Lie::FalseRoots
-                | Lie::ShortSketches
-                | Lie::InventedSids
-                | Lie::FalseEquality
-                | Lie::FalseDigests
-                | Lie::FalseCounts
-                | Lie::EndlessPages
-                | Lie::DrippingPages
-                | Lie::InventedIds
-                | Lie::ServesNothing
-                | Lie::HidesEverything
-                | Lie::Silent
-        )
+        !self.is_of_sketches()
+            && !matches!(
+                self,
+                Lie::FalseDigests
+                    | Lie::FalseCounts
+                    | Lie::EndlessPages
+                    | Lie::DrippingPages
+                    | Lie::InventedIds
+                    | Lie::ServesNothing
+                    | Lie::HidesEverything
+                    | Lie::Silent
+            )
     }
 
     /// The answer of a liar instead of the honest one; none if it keeps silent.

@@ -59,6 +59,16 @@ pub fn sessions(world: &mut World<Node>, count: usize) {
     }
 }
 
+/// After a liar, an honest peer brings everything, and nothing invalid got in.
+pub fn assert_nothing_is_hidden(world: &mut World<Node>, lie: Lie, all: &[Item]) {
+    let now = world.now;
+    world.nodes[0].connect(2, vec![TABLE], now);
+    world.wake(0);
+    world.run_until(now + Duration::from_secs(60));
+    assert_eq!(lacking(world, all), 0, "{lie:?} hid entries");
+    assert!(world.nodes[0].store.items().all(|item| item.valid));
+}
+
 pub fn print(what: &str, world: &World<Node>) -> Report {
     let mut total = Report::default();
     world.nodes[0].reports.iter().for_each(|(_, report)| total.merge(report));
@@ -172,11 +182,6 @@ fn no_lie_costs_much_or_hides_anything_from_an_honest_peer() {
         assert!(world.traffic.bytes < 20_000_000, "{lie:?}: {} bytes", world.traffic.bytes);
         assert!(world.nodes[0].store.dropped.is_empty(), "{lie:?} had entries refused for good");
 
-        let now = world.now;
-        world.nodes[0].connect(2, vec![TABLE], now);
-        world.wake(0);
-        world.run_until(now + Duration::from_secs(60));
-        assert_eq!(lacking(&world, &all), 0, "{lie:?} hid entries");
-        assert!(world.nodes[0].store.items().all(|item| item.valid));
+        assert_nothing_is_hidden(&mut world, lie, &all);
     }
 }

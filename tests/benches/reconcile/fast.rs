@@ -5,14 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use p2pdb::protocol::{
     codec::{bounded::Blob, lenient},
-    id::{EntryId, TableId},
+    id::EntryId,
     message::{
         Reply,
         sync::{Asked, Groups, GroupsRequest, Question, SyncRequest, SyncResponse, word_bytes, words},
     },
     network::Network,
     reconcile::{
-        End, Event, Held, Lead, Output, Request, Residual, Response, Served, Session, Setup,
+        End, Event, Held, Lead, Output, Request, Residual, Response, Served, Session,
         roots::{self, Compared, Finding},
         sketch::{Element, Group, MAX_LEVEL, Sid, Summary},
     },
@@ -20,12 +20,11 @@ use p2pdb::protocol::{
 };
 
 use super::{
-    Cost, frame_length,
+    Cost, TABLE, frame_length,
     sets::{Item, Sets},
+    setup,
 };
 use crate::support::{machine::thread_cpu, random::Random};
-
-const TABLE: TableId = TableId::from_bytes([1; 32]);
 
 /// What a store keeps of its ids besides them.
 #[derive(Debug)]
@@ -111,15 +110,9 @@ impl<'s> Nodes<'s> {
         let mut findings = roots::findings(response, &compared).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let [Compared { own, residual, .. }] = compared;
         let Some(Finding::Differs(claim)) = findings.pop() else { return Ok((cost, Vec::new())) };
-        let network = Network::default();
-        let setup = Setup {
-            table: TABLE,
-            bucket_bits: network.bucket_bits,
-            epoch_seconds: network.epoch_seconds,
-            since: 0,
-        };
         let lead = Lead { since: 0, claim: *claim, own, residual, may_page: false };
-        let session = Session::with_lead(setup, lead, Duration::ZERO, &mut Random::new(7));
+        let session =
+            Session::with_lead(setup(&Network::default()), lead, Duration::ZERO, &mut Random::new(7));
         cost.requester += thread_cpu() - began;
         self.climb(session, cost)
     }

@@ -6,19 +6,20 @@ use anyhow::{Result, ensure};
 use p2pdb::protocol::{
     bucket::{BucketSummary, id_range},
     codec::{bounded::List, lenient},
-    id::{EntryId, TableId},
+    id::EntryId,
     message::{
         Reply,
         index::{IndexRequest, IndexResponse},
     },
     network::Network,
-    reconcile::{End, Event, Output, Request, Response, Seen, Served, Session, Setup},
+    reconcile::{End, Event, Output, Request, Response, Seen, Served, Session},
     refusal::Outcome,
 };
 
 use super::{
     Cost, frame_length,
     sets::{Item, Sets},
+    setup,
 };
 use crate::support::{data::index_of, machine::thread_cpu, random::Random};
 
@@ -28,17 +29,11 @@ pub(super) fn find(sets: &Sets) -> Result<(Cost, Vec<EntryId>)> {
     // Both stores have their indexes ready.
     let index = |items: &[Item]| index_of(items.iter().map(|(id, _)| *id), &network);
     let (own_index, peer_index) = (index(&sets.requester), index(&sets.responder));
-    let setup = Setup {
-        table: TableId::from_bytes([1; 32]),
-        bucket_bits: network.bucket_bits,
-        epoch_seconds: network.epoch_seconds,
-        since: 0,
-    };
     let (mut cost, mut found) = (Cost::default(), Vec::new());
     let mut random = Random::new(7);
     let mut seen = Seen::default();
     let began = thread_cpu();
-    let mut session = Session::new(setup, Duration::ZERO, &mut random);
+    let mut session = Session::new(setup(&network), Duration::ZERO, &mut random);
     let mut outputs: VecDeque<Output> = session.handle(Event::Wake, Duration::ZERO).into();
     cost.requester += thread_cpu() - began;
     // Requests that are under way at the same time are one round trip.

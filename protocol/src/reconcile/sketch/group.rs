@@ -3,7 +3,6 @@
 use super::{
     Element, GROUP_SYNDROMES, Tally,
     row::{Reader, Writer},
-    tally::Sum,
 };
 
 /// Count, sum and 64 syndromes of a set of ids.
@@ -78,8 +77,7 @@ impl Group {
     pub fn to_bytes(&self) -> [u8; Self::ROW_BYTES] {
         let mut row = [0; Self::ROW_BYTES];
         let mut writer = Writer(&mut row);
-        writer.words(&[self.tally.n]);
-        writer.put(&self.tally.sum.to_bytes());
+        writer.tally(&self.tally);
         writer.words(&self.syndromes);
         row
     }
@@ -88,8 +86,7 @@ impl Group {
     #[must_use]
     pub fn from_bytes(row: &[u8; Self::ROW_BYTES]) -> Self {
         let mut reader = Reader(row);
-        let [n] = reader.words();
-        let tally = Tally { n, sum: Sum::from_bytes(reader.take()) };
+        let tally = reader.tally();
         Self { tally, syndromes: reader.words() }
     }
 }

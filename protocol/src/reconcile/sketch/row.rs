@@ -1,5 +1,7 @@
 //! Reading and writing of rows: big-endian numbers one after another.
 
+use super::{Tally, tally::Sum};
+
 /// Reads a row from its beginning.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -14,6 +16,12 @@ impl Reader<'_> {
     /// The next numbers.
     pub(super) fn words<const N: usize>(&mut self) -> [u64; N] {
         std::array::from_fn(|_| u64::from_be_bytes(self.take()))
+    }
+
+    /// Count and sum.
+    pub(super) fn tally(&mut self) -> Tally {
+        let [n] = self.words();
+        Tally { n, sum: Sum::from_bytes(self.take()) }
     }
 }
 
@@ -32,5 +40,11 @@ impl Writer<'_> {
     /// Writes numbers.
     pub(super) fn words(&mut self, words: &[u64]) {
         words.iter().for_each(|word| self.put(&word.to_be_bytes()));
+    }
+
+    /// Writes count and sum.
+    pub(super) fn tally(&mut self, tally: &Tally) {
+        self.words(&[tally.n]);
+        self.put(&tally.sum.to_bytes());
     }
 }

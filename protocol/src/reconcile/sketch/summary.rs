@@ -3,7 +3,6 @@
 use super::{
     Element, Root, SUMMARY_SYNDROMES, TOW_COUNTERS, Tally,
     row::{Reader, Writer},
-    tally::Sum,
 };
 
 /// Count, sum, estimator and 16 syndromes of a set of ids: what tells sets apart, and small differences between
@@ -85,8 +84,7 @@ impl Summary {
     pub fn to_bytes(&self) -> [u8; Self::ROW_BYTES] {
         let mut row = [0; Self::ROW_BYTES];
         let mut writer = Writer(&mut row);
-        writer.words(&[self.tally.n]);
-        writer.put(&self.tally.sum.to_bytes());
+        writer.tally(&self.tally);
         writer.put(&self.tow.to_bytes());
         writer.words(&self.syndromes);
         row
@@ -96,8 +94,7 @@ impl Summary {
     #[must_use]
     pub fn from_bytes(row: &[u8; Self::ROW_BYTES]) -> Self {
         let mut reader = Reader(row);
-        let [n] = reader.words();
-        let tally = Tally { n, sum: Sum::from_bytes(reader.take()) };
+        let tally = reader.tally();
         let tow = Tow::from_bytes(&reader.take());
         Self { tally, tow, syndromes: reader.words() }
     }

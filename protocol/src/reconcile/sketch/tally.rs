@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::id::EntryId;
+use crate::{codec::bounded::fixed_bytes, id::EntryId};
 
 /// Count and sum of a set of ids: what its [`Root`] is made of, and cheap to change by one id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,21 +111,7 @@ impl Serialize for Root {
 
 impl<'de> Deserialize<'de> for Root {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Root;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("16 bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Root, E> {
-                bytes.try_into().map(Root).map_err(|_| E::invalid_length(bytes.len(), &self))
-            }
-        }
-
-        deserializer.deserialize_bytes(Visitor)
+        fixed_bytes(deserializer).map(Self)
     }
 }
 
