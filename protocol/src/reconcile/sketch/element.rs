@@ -2,7 +2,7 @@
 
 use super::{
     GROUP_SYNDROMES, Sid,
-    field::{Multiplier, multiply, square},
+    field::{Linear, multiply, square},
     tally::Sum,
 };
 use crate::id::EntryId;
@@ -38,14 +38,14 @@ pub(super) fn odd_powers(e: u64) -> [u64; GROUP_SYNDROMES] {
     let e4 = square(e2);
     let e8 = square(e4);
     let e3 = multiply(e, e2);
-    let by = Multiplier::new([e8, square(e8)]);
+    let by = Linear::multiplication([e8, square(e8)]);
     let mut chains = [e, e3, multiply(e, e4), multiply(e3, e4)];
     let mut powers = [0; GROUP_SYNDROMES];
     for eight in powers.as_chunks_mut::<8>().0 {
         let [a, b, c, d, e, f, g, h] = eight;
         [*a, *b, *c, *d] = chains;
         for (chain, next) in chains.iter_mut().zip([e, f, g, h]) {
-            [*next, *chain] = by.times(*chain);
+            [*next, *chain] = by.all_of(*chain);
         }
     }
     powers

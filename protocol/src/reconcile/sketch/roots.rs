@@ -3,31 +3,40 @@
 //! Berlekamp's trace algorithm (*Factoring polynomials over large finite fields*, 1970): the trace Tr(a), the sum of
 //! a^(2^j) for j = 0 .. 63, is 0 or 1 for every element of the field. For a constant b, the greatest common divisor of P(x) and
 //! Tr(b x) mod P(x) has the roots r of P with Tr(b r) = 0. Since Tr is linear and not 0 everywhere, two different
-//! roots are told apart by one of the constants 1, x, .. x^63 of a basis. So every part of P is split with one after the other
-//! of them, until the parts are linear.
+//! roots are told apart by one of the constants of a basis. So every part of P is split with one after the other
+//! of them, until the parts are linear, or quadratic, which is solved at once.
 //!
 //! That P has only roots in the field, and each once, is equivalent to x^(2^64) = x modulo P. The powers x^(2^j) mod
-//! P are needed for all the traces too; they are computed once for each part.
+//! P are needed for all the traces too. They are most of the work, and are computed once: a trace mod P is one
+//! modulo every part of P.
+//!
+//! The basis is Cantor's (*On arithmetical algorithms over finite fields*, 1989): b_0 = 1, b_(k+1)² + b_(k+1) = b_k. Its first 2, 4,
+//! 8, .. constants are in the subfields of 2^2, 2^4, 2^8, .. elements. In the subfield of 2^p elements b^(2^j)
+//! repeats itself with the period p, so that Tr(b x) is a sum of p products by constants only; and the 8 or 16
+//! constants that are mostly enough have short periods.
 
 use super::{
     field::{invert, multiply, solve_quadratic, square},
-    polynomial::{Polynomial, Squaring, add_multiple},
+    polynomial::{Multiples, Polynomial, Squaring},
 };
 
 /// The roots of a polynomial, in no order; none if one of them is multiple or outside the field.
 pub(super) fn roots(polynomial: Polynomial) -> Option<Vec<u64>> {
     let mut roots = Vec::with_capacity(polynomial.degree());
+    let mut traces = match polynomial.degree() {
+        ..=2 => None,
+        _ => Some(Traces::modulo(&polynomial)?),
+    };
     // Parts of the polynomial, and the first of the constants that may tell their roots apart.
     let mut parts = vec![(polynomial, 0)];
-    while let Some((part, first)) = parts.pop() {
+    while let Some((part, number)) = parts.pop() {
         match part.low() {
             [] => {}
             [root] => roots.push(*root),
             [product, sum] => roots.extend(quadratic(*product, *sum)?),
             _ => {
-                let conjugates = conjugates(&part)?;
-                let (next, zeros, ones) = split(&part, &conjugates, first)?;
-                parts.extend([(zeros, next), (ones, next)]);
+                let (zeros, ones) = part.split_by(traces.as_mut()?.get(number)?);
+                parts.extend([(zeros, number + 1), (ones, number + 1)]);
             }
         }
     }
@@ -43,38 +52,72 @@ fn quadratic(product: u64, sum: u64) -> Option<[u64; 2]> {
     Some([root, root ^ sum])
 }
 
-/// x^(2^j) mod P for j = 0 .. 63; none if it is not x for j = 64.
-fn conjugates(polynomial: &Polynomial) -> Option<Vec<Vec<u64>>> {
-    let squaring = Squaring::modulo(polynomial);
-    let mut x = vec![0; polynomial.degree()];
-    *x.get_mut(1)? = 1;
-    let mut conjugates = Vec::with_capacity(64);
-    let mut power = x.clone();
-    for _ in 0..64 {
-        let next = squaring.square(&power);
-        conjugates.push(power);
-        power = next;
-    }
-    (power == x).then_some(conjugates)
+/// The traces Tr(b_k x) mod P for k = 0, 1, 2, ..., as far as they were needed.
+#[derive(Debug)]
+struct Traces {
+    traces: Vec<Vec<u64>>,
+    /// The constant of the next one; none after the last.
+    constant: Option<u64>,
+    /// For p = 64, 32, .. 1: the sums of x^(2^j) mod P over all j that are equal modulo p. Those of periods that are
+    /// done with are taken off.
+    sums: Vec<Vec<Vec<u64>>>,
+    /// The multiples of the last of these.
+    multiples: Multiples,
+    degree: usize,
 }
 
-/// Two parts with the product P, neither of which is 1, and the number of the constant to go on with.
-fn split(
-    polynomial: &Polynomial,
-    conjugates: &[Vec<u64>],
-    first: u32,
-) -> Option<(u32, Polynomial, Polynomial)> {
-    for number in first..64 {
-        let mut constant = 1_u64 << number;
-        let mut trace = vec![0; polynomial.degree()];
-        for conjugate in conjugates {
-            add_multiple(&mut trace, constant, conjugate);
-            constant = square(constant);
+impl Traces {
+    /// None if the roots of P are not different elements of the field.
+    fn modulo(polynomial: &Polynomial) -> Option<Self> {
+        let mut last = conjugates(polynomial)?;
+        let mut sums = Vec::new();
+        while last.len() > 1 {
+            let (first, second) = last.split_at(last.len() / 2);
+            let next = first.iter().zip(second).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a ^ b).collect());
+            let next = next.collect();
+            sums.push(std::mem::replace(&mut last, next));
         }
-        let (zeros, ones) = polynomial.split_by(trace);
-        if zeros.degree() > 0 && ones.degree() > 0 {
-            return Some((number + 1, zeros, ones));
-        }
+        Some(Self {
+            traces: Vec::new(),
+            constant: Some(1),
+            multiples: Multiples::of(&last),
+            degree: polynomial.degree(),
+            sums,
+        })
     }
-    None
+
+    /// The trace of a number; none after the last.
+    fn get(&mut self, number: usize) -> Option<&[u64]> {
+        while self.traces.len() <= number {
+            let constant = self.constant?;
+            self.constant = solve_quadratic(constant);
+            // From 1, 2, 4, .. on the constants are in the next subfield.
+            if self.traces.len().is_power_of_two() {
+                self.multiples = Multiples::of(&self.sums.pop()?);
+            }
+            let conjugates: Vec<u64> = std::iter::successors(Some(constant), |b| Some(square(*b)))
+                .take(self.multiples.rows())
+                .collect();
+            let mut trace = vec![0; self.degree];
+            self.multiples.add_sum(&mut trace, &conjugates);
+            self.traces.push(trace);
+        }
+        self.traces.get(number).map(Vec::as_slice)
+    }
+}
+
+/// x^(2^j) mod P for j = 0 .. 63; none if it is not x for j = 64.
+fn conjugates(polynomial: &Polynomial) -> Option<Vec<Vec<u64>>> {
+    let degree = polynomial.degree();
+    let squaring = Squaring::modulo(polynomial);
+    let mut conjugates: Vec<Vec<u64>> = Vec::with_capacity(65);
+    for number in 0..=64 {
+        let next = match 1_usize.checked_shl(number).filter(|exponent| *exponent < degree) {
+            Some(exponent) => (0..degree).map(|place| u64::from(place == exponent)).collect(),
+            None => squaring.square(conjugates.last()?),
+        };
+        conjugates.push(next);
+    }
+    let last = conjugates.pop()?;
+    (conjugates.first() == Some(&last)).then_some(conjugates)
 }

@@ -2,9 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use proptest::{collection::btree_set, prelude::*};
+use proptest::{
+    collection::{btree_set, vec},
+    prelude::*,
+};
 
-use super::{element::odd_powers, field::multiply, *};
+use super::{
+    element::odd_powers,
+    field::{multiply, square},
+    polynomial::{Multiples, Polynomial, add_multiple},
+    roots::roots,
+    *,
+};
 use crate::{id::EntryId, reconcile::random::Random};
 
 fn id(number: u64) -> EntryId {
@@ -115,6 +124,56 @@ fn neighbours_are_told_apart() {
     assert_eq!(decoded(group(numbers.iter().copied()).syndromes()), Some(numbers));
 }
 
+/// Sums of elements of the subfield of 2^32: the constants from that subfield do not tell them apart.
+#[test]
+fn late_constants_tell_apart_what_the_others_do_not() {
+    let mut random = Random::seeded("late_constants_tell_apart_what_the_others_do_not", 5);
+    let conjugate = |a: u64| (0..32).fold(a, |a, _| square(a));
+    for count in [3, 20, 63] {
+        let base = random.next_u64();
+        let numbers: BTreeSet<u64> =
+            (0..count).map(|_| random.next_u64()).map(|a| base ^ a ^ conjugate(a)).collect();
+        assert_eq!(decoded(group(numbers.iter().copied()).syndromes()), Some(numbers));
+    }
+}
+
+/// The coefficients of (x - r_1) (x - r_2) .. before the leading 1, by the definition.
+fn product(roots: &[u64]) -> Vec<u64> {
+    let mut coefficients = vec![1];
+    for root in roots {
+        let times_root: Vec<u64> = coefficients.iter().map(|a| multiply(*a, *root)).collect();
+        coefficients.insert(0, 0);
+        coefficients.iter_mut().zip(times_root).for_each(|(a, b)| *a ^= b);
+    }
+    coefficients.pop();
+    coefficients
+}
+
+fn value(low: &[u64], x: u64) -> u64 {
+    low.iter().rev().fold(1, |sum, a| multiply(sum, x) ^ a)
+}
+
+#[test]
+fn only_different_roots_in_the_field_are_roots() {
+    let mut random = Random::seeded("only_different_roots_in_the_field_are_roots", 6);
+    for degree in 1..=GROUP_SYNDROMES {
+        let numbers: BTreeSet<u64> = (0..degree).map(|_| random.next_u64()).collect();
+        let mut list: Vec<u64> = numbers.iter().copied().collect();
+        let found = roots(Polynomial::monic(product(&list))).unwrap();
+        assert_eq!((found.len(), found.into_iter().collect()), (degree, numbers));
+        if degree > 1 {
+            list[0] = list[degree - 1];
+            assert_eq!(roots(Polynomial::monic(product(&list))), None, "a double root of {degree}");
+        }
+        // One in 64! of all polynomials of a high degree has its roots in the field, and half of the quadratic ones.
+        let any: Vec<u64> = (0..degree).map(|_| random.next_u64()).collect();
+        match roots(Polynomial::monic(any.clone())) {
+            Some(found) => assert!(degree < 12 && found.iter().all(|root| value(&any, *root) == 0)),
+            None => assert!(degree > 1),
+        }
+    }
+}
+
 #[test]
 fn the_estimate_is_near() {
     let mut random = Random::seeded("the_estimate_is_near", 4);
@@ -132,6 +191,40 @@ fn the_estimate_is_near() {
 }
 
 proptest! {
+    #[test]
+    fn sums_of_multiples_are_those_of_the_definition(
+        rows in (1_usize..70).prop_flat_map(|length| vec(vec(any::<u64>(), length), 1..5)),
+        scalars in vec(any::<u64>(), 5),
+    ) {
+        let expected: Vec<u64> = (0..rows[0].len())
+            .map(|place| rows.iter().zip(&scalars).fold(7, |sum, (row, scalar)| sum ^ multiply(row[place], *scalar)))
+            .collect();
+        let mut sum = vec![7; rows[0].len()];
+        Multiples::of(&rows).add_sum(&mut sum, &scalars[..rows.len()]);
+        prop_assert_eq!(&sum, &expected);
+        let mut sum = vec![7; rows[0].len()];
+        rows.iter().zip(&scalars).for_each(|(row, scalar)| add_multiple(&mut sum, *scalar, row));
+        prop_assert_eq!(sum, expected);
+    }
+
+    #[test]
+    fn a_polynomial_is_split_into_the_common_divisor_and_the_rest(
+        common in btree_set(any::<u64>(), 0..20),
+        own in btree_set(any::<u64>(), 0..20),
+        other in vec(any::<u64>(), 0..40),
+    ) {
+        let own: Vec<u64> = own.difference(&common).copied().collect();
+        let common: Vec<u64> = common.into_iter().collect();
+        let other: Vec<u64> = other.into_iter().filter(|root| !own.contains(root)).collect();
+        let mut multiple = product(&[common.clone(), other].concat());
+        multiple.push(1);
+        let whole = Polynomial::monic(product(&[common.clone(), own.clone()].concat()));
+        let parts = whole.split_by(&multiple);
+        prop_assert_eq!(parts, (Polynomial::monic(product(&common)), Polynomial::monic(product(&own))));
+        let nothing = (whole.clone(), Polynomial::monic(Vec::new()));
+        prop_assert_eq!(whole.split_by(&[]), nothing);
+    }
+
     #[test]
     fn symmetric_differences_come_out(
         common in btree_set(1_u64.., 0..200),
@@ -192,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_decoded_has_the_syndromes(syndromes in proptest::collection::vec(0_u64..4, 0..8)) {
+    fn whatever_is_decoded_has_the_syndromes(syndromes in vec(0_u64..4, 0..8)) {
         if let Some(sids) = decode(&syndromes) {
             let mut sums = vec![0; syndromes.len()];
             for sid in sids {
