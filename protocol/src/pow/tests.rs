@@ -100,6 +100,8 @@ proptest! {
     #[test]
     fn one_prepared_block_hashes_as_sha256_does(seed: [u8; 32], index: u32, nonces: [u64; 3]) {
         let mut block = Block::new(&seed, index);
+        let mut turned = Block::new(&seed, !index);
+        turned.turn_to(index);
         for nonce in nonces {
             let digest = Sha256::new()
                 .chain_update(seed)
@@ -107,6 +109,7 @@ proptest! {
                 .chain_update(nonce.to_be_bytes())
                 .finalize();
             prop_assert_eq!(&block.value(nonce).to_be_bytes(), &digest[..8]);
+            prop_assert_eq!(turned.value(nonce), block.value(nonce));
         }
     }
 
