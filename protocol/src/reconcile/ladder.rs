@@ -2,28 +2,28 @@
 //!
 //! The first step is free: a claim carries 16 syndromes, enough for 15 differences. For more, the estimator tells how many groups
 //! and syndromes to ask for: groups so small that one holds about 28 differences at most, and syndromes for a few more than that.
-//! Groups that hold more are asked for further syndromes, up to 64; those before are not sent again.
+//! Groups that hold more are asked for further syndromes, up to 64; those before are not sent again. So the first step is meant
+//! for most groups only, which is the fewest bytes. By then their number is known much better than by the estimate, and
+//! the second step is meant for all that are left.
 //!
 //! What is decoded is no more than a suspicion, since syndromes can be forged. It decides what to get; that nothing was left
 //! out is told by the root that the peer's set must have, if it is the own set changed by what was decoded.
 
+mod plan;
+
 use std::collections::{BTreeMap, VecDeque};
 
+pub use self::plan::MAX_DECODED;
+use self::plan::{enough, plan};
 use crate::{
     id::EntryId,
     message::sync::Claim,
     reconcile::{
         Held, Misbehaviour, Residual,
-        sketch::{GROUP_SYNDROMES, Group, MAX_LEVEL, Root, Sid, Summary, Tally, decode},
+        sketch::{GROUP_SYNDROMES, Group, Root, Sid, Summary, Tally, decode},
     },
 };
 
-/// Differences beyond which groups are too full to be decoded: then the buckets are listed.
-pub const MAX_DECODED: u64 = 100_000;
-/// Differences of a group that are aimed at, at most.
-const FILLING: u64 = 28;
-/// Fewest syndromes asked for; the claim had one less.
-const LEAST_SYNDROMES: usize = 17;
 /// Answers with groups that one ladder takes: one for each step from 17 syndromes to 64, and some for peers whose set changes in
 /// between.
 const MAX_ROUNDS: u32 = 8;
@@ -76,6 +76,8 @@ pub(super) struct Ladder {
     conclusive: bool,
     level: u8,
     capacity: usize,
+    /// Differences found in groups.
+    decoded: u64,
     /// Whether there are groups to ask for.
     climbs: bool,
     rounds: u32,
@@ -122,6 +124,7 @@ impl Ladder {
             conclusive: true,
             level,
             capacity,
+            decoded: 0,
             climbs,
             rounds: 0,
             asked: false,
@@ -252,6 +255,7 @@ impl Ladder {
                 && sids.iter().all(|sid| sid.group(self.level) == number)
             {
                 self.open.remove(&number);
+                self.decoded += sids.len() as u64;
                 found.extend(sids);
             }
             if self.to_decode.is_empty() {
@@ -271,7 +275,7 @@ impl Ladder {
         if failed > 0 && (suspicious || highest || self.rounds >= MAX_ROUNDS) {
             self.given_up = true;
         }
-        self.capacity = (self.capacity + self.capacity.div_ceil(2)).min(GROUP_SYNDROMES);
+        self.capacity = enough(self.level, self.decoded, failed, self.capacity);
     }
 
     /// Takes up a difference that was found, with the ids of that sid that are Known here; says whether to get
@@ -346,37 +350,9 @@ const fn explains(differences: u64, own: u64, peer: u64) -> bool {
     more <= differences && more % 2 == differences % 2
 }
 
-/// Level of the groups and number of their syndromes, for so many differences as the estimator says.
-fn plan(distance: u64) -> (u8, usize) {
-    // A tenth more: too few syndromes cost a round trip, too many a few bytes.
-    let expected = distance.min(MAX_DECODED).saturating_mul(11).div_ceil(10);
-    let filling = |level: u8| expected.div_ceil(1 << level);
-    let level = (0..MAX_LEVEL).find(|level| filling(*level) <= FILLING).unwrap_or(MAX_LEVEL);
-    let filling = filling(level);
-    let capacity = filling as usize + 2 * filling.isqrt() as usize + 3;
-    (level, capacity.clamp(LEAST_SYNDROMES, GROUP_SYNDROMES))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_plan_follows_the_estimate() {
-        assert_eq!(plan(1), (0, 17));
-        assert_eq!(plan(25), (0, 41));
-        assert_eq!(plan(30), (1, 17 + 8 + 3));
-        assert_eq!(plan(MAX_DECODED), (12, 27 + 10 + 3));
-        assert_eq!(plan(u64::MAX), plan(MAX_DECODED));
-        for distance in 1..MAX_DECODED {
-            let (level, capacity) = plan(distance);
-            assert!(
-                level == 0 || (distance * 11).div_ceil(10) > FILLING << (level - 1),
-                "{distance}: level {level}"
-            );
-            assert!((LEAST_SYNDROMES..=GROUP_SYNDROMES).contains(&capacity));
-        }
-    }
 
     #[test]
     fn counts_must_fit_the_differences() {
