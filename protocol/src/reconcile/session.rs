@@ -11,11 +11,10 @@ use rand_core::Rng;
 use crate::{
     bucket::BucketSummary,
     id::{EntryId, TableId},
-    limits::{MAX_GET_IDS, MAX_INDEX_IDS},
     message::sync::Claim,
     reconcile::{
         Cut, End, Event, GRACE, MAX_FAILURES, MAX_PAUSE, MAX_REFUSED, MAX_SHORT_PAGES, MAX_UNSERVED,
-        MAX_WANTED, MIN_RATE, Misbehaviour, Output, Report, Request, RequestId, Residual, Response, WINDOW,
+        MIN_RATE, Misbehaviour, Output, Report, RequestId, Residual, Response,
         ladder::Rung,
         listing::Listing,
         sketch::{Sid, Summary},
@@ -25,6 +24,7 @@ use crate::{
 mod answers;
 mod fast;
 mod paging;
+mod requests;
 #[cfg(test)]
 mod tests;
 
@@ -180,11 +180,18 @@ impl Session {
         if matches!(self.phase, Phase::Done) {
             return None;
         }
-        if self.paused_until.is_none() && self.fast.as_ref().is_some_and(|fast| fast.is_busy()) {
+        if self.paused_until.is_none() && self.is_decoding() {
             return Some(self.started);
         }
         let deadline = self.deadline();
         Some(self.paused_until.map_or(deadline, |until| until.min(deadline)))
+    }
+
+    /// Whether the next [`Event::Wake`] is going to compute for some milliseconds: better not on a thread for which others
+    /// wait.
+    #[must_use]
+    pub fn is_decoding(&self) -> bool {
+        self.fast.as_ref().is_some_and(|fast| fast.ladder.is_decoding())
     }
 
     /// What was done so far.
@@ -200,7 +207,10 @@ impl Session {
 
     fn take(&mut self, event: Event<'_>, now: Duration, outputs: &mut Vec<Output>) -> ControlFlow<End> {
         match event {
-            Event::Wake => Continue(()),
+            Event::Wake => {
+                self.decode();
+                Continue(())
+            }
             Event::Close => Break(End::Cut(Cut::Closed)),
             Event::Response { request, bytes, response } => {
                 let Some(asked) = self.in_flight.remove(&request) else { return Continue(()) };
@@ -323,94 +333,5 @@ impl Session {
         for id in ids.into_iter().rev() {
             self.wanted.push_front(id);
         }
-    }
-
-    /// Sends what can be sent, and ends the session when nothing is left.
-    fn proceed(&mut self, now: Duration, outputs: &mut Vec<Output>) -> ControlFlow<End> {
-        if self.paused_until.is_some_and(|until| now < until) {
-            return Continue(());
-        }
-        self.paused_until = None;
-        if matches!(self.phase, Phase::Climbing) {
-            if self.climb(outputs) {
-                return Continue(());
-            }
-            self.descend(outputs)?;
-        }
-        if matches!(self.phase, Phase::Paging) {
-            return self.turn_pages(outputs);
-        }
-        while self.in_flight.len() < WINDOW {
-            let (request, asked) = match self.phase {
-                Phase::Indexing if self.in_flight.is_empty() => {
-                    let Setup { table, since, .. } = self.setup;
-                    (Request::Index { table, since }, InFlight::Index)
-                }
-                Phase::Listing => match self.next_request() {
-                    Some(next) => next,
-                    None => break,
-                },
-                _ => return Continue(()),
-            };
-            self.send(request, asked, outputs);
-        }
-        // Every listing that is left has a page to ask for, a question, or ids wanted or in flight.
-        if self.in_flight.is_empty() && self.questions.is_empty() {
-            debug_assert!(self.listings.is_empty(), "an open listing was left");
-            return Break(End::Complete);
-        }
-        Continue(())
-    }
-
-    fn send(&mut self, request: Request, asked: InFlight, outputs: &mut Vec<Output>) {
-        let id = self.next_id();
-        self.in_flight.insert(id, asked);
-        self.report.requests += 1;
-        outputs.push(Output::Send(id, request));
-    }
-
-    /// Full gets before pages, so that the ids that wait stay few; gets that are not full only when no page can
-    /// fill them any more.
-    fn next_request(&mut self) -> Option<(Request, InFlight)> {
-        if self.wanted.len() < MAX_GET_IDS {
-            let pages = self.in_flight.values().filter(|asked| matches!(asked, InFlight::Ids { .. })).count();
-            let asked: usize = self.questions.values().map(|(_, count)| count).sum();
-            if self.wanted.len() + asked + (pages + 1) * MAX_INDEX_IDS <= MAX_WANTED
-                && let Some(page) = self.next_page()
-            {
-                return Some(page);
-            }
-            if self.wanted.is_empty() || pages > 0 || asked > 0 {
-                return None;
-            }
-        }
-        let count = self.wanted.len().min(MAX_GET_IDS);
-        let ids: BTreeSet<EntryId> = self.wanted.drain(..count).collect();
-        Some((Request::Get { ids: ids.iter().copied().collect() }, InFlight::Get { ids }))
-    }
-
-    fn next_page(&mut self) -> Option<(Request, InFlight)> {
-        let bucket = match self.ready.pop_front() {
-            Some(bucket) => bucket,
-            None => {
-                let listing = Listing::new(self.todo.pop_front()?);
-                let bucket = listing.bucket();
-                self.listings.insert(bucket, listing);
-                bucket
-            }
-        };
-        let request = Request::Ids {
-            table: self.setup.table,
-            since: self.scope,
-            bucket,
-            after: self.listings.get(&bucket).and_then(Listing::after),
-            limit: MAX_INDEX_IDS,
-        };
-        Some((request, InFlight::Ids { bucket }))
-    }
-
-    const fn next_id(&mut self) -> RequestId {
-        self.last_request += 1;
-        RequestId(self.last_request)
     }
 }

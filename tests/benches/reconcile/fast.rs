@@ -126,6 +126,12 @@ impl<'s> Nodes<'s> {
         let mut under_way = VecDeque::new();
         loop {
             let Some(output) = outputs.pop_front() else {
+                if session.is_decoding() {
+                    let began = thread_cpu();
+                    outputs.extend(session.handle(Event::Wake, Duration::ZERO));
+                    cost.requester += thread_cpu() - began;
+                    continue;
+                }
                 ensure!(!under_way.is_empty(), "the session waits for nothing");
                 let mut is_round = false;
                 for (request_id, request) in std::mem::take(&mut under_way) {

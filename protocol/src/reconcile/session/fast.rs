@@ -30,13 +30,6 @@ pub(super) struct Fast {
     wanted: VecDeque<Sid>,
 }
 
-impl Fast {
-    /// Whether there is work to go on with at once.
-    pub(super) fn is_busy(&self) -> bool {
-        self.ladder.is_decoding()
-    }
-}
-
 impl Session {
     /// Chooses the way, by what the peer says.
     pub(super) fn begin(&mut self, lead: Lead) {
@@ -59,12 +52,17 @@ impl Session {
         self.phase = Phase::Climbing;
     }
 
-    /// Asks for what can be asked; whether there is anything to wait for.
-    pub(super) fn climb(&mut self, outputs: &mut Vec<Output>) -> bool {
-        let Some(mut fast) = self.fast.take() else { return false };
+    /// Decodes some of the groups that have come.
+    pub(super) fn decode(&mut self) {
+        let Some(fast) = &mut self.fast else { return };
         let found = fast.ladder.decode_some();
         self.report.decoded += found.len() as u64;
         fast.found.extend(found);
+    }
+
+    /// Asks for what can be asked; whether there is anything to wait for.
+    pub(super) fn climb(&mut self, outputs: &mut Vec<Output>) -> bool {
+        let Some(mut fast) = self.fast.take() else { return false };
         while !fast.found.is_empty() {
             let sids: Vec<Sid> = fast.found.drain(..fast.found.len().min(MAX_RESOLVED)).collect();
             let question = self.next_id();

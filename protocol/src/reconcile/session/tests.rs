@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     bucket::{self, bucket_of},
-    reconcile::{MAX_CLAIMED_IDS, Seen, Served, Verdict, random::Random},
+    limits::{MAX_GET_IDS, MAX_INDEX_IDS},
+    reconcile::{MAX_CLAIMED_IDS, MAX_WANTED, Request, Seen, Served, Verdict, WINDOW, random::Random},
     refusal::{Outcome, Refusal},
 };
 
