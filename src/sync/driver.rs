@@ -114,6 +114,17 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
         };
         let now = started.elapsed();
         outputs = match happened {
+            None if session.is_decoding() => {
+                // Only when the node shuts down it does not come back.
+                let report = session.report().clone();
+                let decoding = tokio::task::spawn_blocking(move || {
+                    let outputs = session.handle(Event::Wake, now);
+                    (session, outputs)
+                });
+                let Ok((decoded, outputs)) = decoding.await else { return report };
+                session = decoded;
+                outputs
+            }
             None => session.handle(Event::Wake, now),
             Some(Happened::Answered { request, bytes, response }) => {
                 session.handle(Event::Response { request, bytes, response }, now)
