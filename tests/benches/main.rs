@@ -22,6 +22,7 @@ mod solver;
 mod store;
 mod support;
 mod sync;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -33,12 +34,13 @@ use crate::support::bench::{Arguments, Bench};
 /// One benchmark.
 type Run = fn(&Bench) -> Result<()>;
 
-const ALL: [(&str, Run); 10] = [
+const ALL: [(&str, Run); 11] = [
     ("reconcile", reconcile::run),
     ("put", put::run),
     ("get", get::run),
     ("live", live::run),
     ("sync", sync::run),
+    ("warm", warm::run),
     ("import", import::run),
     ("store", store::run),
     ("crypto", crypto::run),

@@ -28,7 +28,7 @@ use crate::support::{
     bench::{Bench, Row},
     data::{Dataset, Spec, index_of},
     machine,
-    node::{Node, check_index, connect},
+    node::{Node, check_index, connect, put_all},
     proxy::Proxy,
     random::Random,
     samples::{Samples, cpu_per_thousand, per_second},
@@ -217,7 +217,7 @@ impl<'a> Soak<'a> {
             let (up, down) =
                 if round % 2 == 0 { (&mut self.a, &mut self.b) } else { (&mut self.b, &mut self.a) };
             down.stop()?;
-            put(&self.data, up, &fresh).await?;
+            put_all(&self.data, up, &fresh).await?;
             let proxy = Proxy::before(up.address()?).await?;
             let began = monotonic();
             down.start(std::slice::from_ref(&proxy.address)).await?;
@@ -308,7 +308,7 @@ impl<'a> Soak<'a> {
         let expiring = self.data.spec.entries.clamp(10, 10_000) / 10;
         let expires = Clock::system().now() + 5;
         let fresh = self.fresh(expiring, expires - 10, Some(expires))?;
-        put(&self.data, &self.a, &fresh).await?;
+        put_all(&self.data, &self.a, &fresh).await?;
         self.a.stop()?;
         self.b.stop()?;
         while Clock::system().now() < expires {
@@ -423,15 +423,4 @@ impl<'a> Soak<'a> {
 
 async fn get(client: &Client, peer: PeerId, filter: Filter) -> Result<GetResponse> {
     Ok(client.swarm().request::<Get>(peer, filter.to_request()?).await?)
-}
-
-/// Puts entries, all of which have to be held afterwards.
-async fn put(data: &Dataset, node: &Node, entries: &[Entry]) -> Result<()> {
-    let (client, peer) = connect(&data.network, node.address()?).await?;
-    for chunk in entries.chunks(64) {
-        let outcomes = client.put_to(peer, chunk, data.table.public_key()).await?;
-        ensure!(outcomes.iter().all(|outcome| outcome.is_held()), "a put was answered {outcomes:?}");
-    }
-    client.stop().await;
-    Ok(())
 }

@@ -14,18 +14,23 @@ use p2pdb::{
     clock::Clock,
     protocol::{
         bucket::{BucketSummary, bucket_of, digest},
-        entry::Entry,
+        entry::{self, Entry, Header, WrappedKey, entry_id, signed_message},
         export::{Item, Reader, Writer},
         id::{EntryId, TableId},
         keys::{PrivateKey, PublicKey},
         network::{Network, NetworkFile},
-        seal::{Content, Draft},
+        pow::Puzzle,
+        seal::padme,
     },
 };
 use rand_core::{Rng as _, UnwrapErr};
+use sha2::{Digest as _, Sha256};
 
-/// Media type of the contents, which are random bytes: nothing can be compressed away.
-const MEDIA_TYPE: &str = "application/octet-stream";
+use super::signer::Signer;
+
+/// What a content of its own media type takes besides its data, and what encryption adds, in bytes (SPEC 4.4, 4.6).
+const MEDIA_TYPE_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
 /// Entries are made as if posted evenly over this time before now: eight epochs.
 const SPAN_SECONDS: u64 = 8 * 604_800;
 /// Entries that a thread seals at a time.
@@ -63,11 +68,12 @@ impl Spec {
     }
 }
 
-/// A file of entries of one table, with the keys.
+/// A file of entries of one table, with the keys. What nodes cannot tell from random bytes, the wrapped keys and the bodies,
+/// is random bytes.
 #[derive(Debug)]
 pub(crate) struct Dataset {
     pub(crate) network: NetworkFile,
-    pub(crate) table: PrivateKey,
+    pub(crate) table: Signer,
     pub(crate) readers: Vec<PublicKey>,
     /// An export file with all entries.
     pub(crate) file: PathBuf,
@@ -78,12 +84,12 @@ impl Dataset {
     /// Finds the file of an earlier run, or makes it.
     pub(crate) fn new(spec: Spec) -> Result<Self> {
         let directory = directory()?;
-        let table = table_key(spec.bits)?;
+        let table = Signer::new(spec.bits)?;
         let readers = (0..spec.readers)
             .map(|index| Ok(key(&directory, &format!("reader{index}"), spec.bits)?.public_key().clone()))
             .collect::<Result<Vec<_>>>()?;
         let Spec { entries, bits, content_bytes, readers: count } = spec;
-        let file = directory.join(format!("{entries}x{content_bytes}-rsa{bits}-{count}.export"));
+        let file = directory.join(format!("{entries}x{content_bytes}-rsa{bits}-{count}readers.export"));
         let dataset = Self { network: network(), table, readers, file, spec };
         if !dataset.file.exists() {
             eprintln!("sealing {entries} entries of {content_bytes} bytes, RSA-{bits}, once");
@@ -142,26 +148,32 @@ impl Dataset {
 
     /// Seals a further entry for one reader, which expires at some time.
     pub(crate) fn seal_until(&self, reader: &PublicKey, created: u64, expires: Option<u64>) -> Result<Entry> {
+        let network = &self.network.network;
         let mut rng = UnwrapErr(SysRng);
-        let mut data = vec![0; self.spec.content_bytes];
-        rng.fill_bytes(&mut data);
-        let draft = Draft {
-            table: &self.table,
-            recipients: std::slice::from_ref(reader),
+        let mut wrapped = vec![0; self.spec.bits / 8];
+        rng.fill_bytes(&mut wrapped);
+        let mut body = vec![0; padme(self.spec.content_bytes + MEDIA_TYPE_BYTES) + TAG_BYTES];
+        rng.fill_bytes(&mut body);
+        let header = Header {
+            table: self.table_id(),
             created,
             expires,
-            content: &Content { media_type: MEDIA_TYPE.to_owned(), data },
-            author: None,
+            recipients: vec![WrappedKey { recipient: reader.recipient_id(), wrapped }],
+            body_hash: Sha256::digest(&body).into(),
+            body_length: body.len() as u64,
         };
-        let sealed = draft.seal(&mut rng, &self.network.network)?;
+        let header = header.encode();
+        let id = entry_id(&header, &body);
+        let signature = self.table.sign(&mut rng, &signed_message(&id));
         // At the price of 1 any work will do.
-        let work = vec![0; sealed.puzzle(&self.network.network).work_bytes()];
-        Ok(sealed.finish(&work, &self.network.network)?)
+        let puzzle = Puzzle::for_entry(network, &id, (header.len() + body.len()) as u64);
+        let work = vec![0; puzzle.work_bytes()];
+        Ok(Entry::from_trusted(entry::encode(&header, &body, &signature, &work), network)?)
     }
 
     /// The table.
     pub(crate) fn table_id(&self) -> TableId {
-        self.table.public_key().table_id()
+        self.table.table_id()
     }
 
     /// Reads the entries one by one.

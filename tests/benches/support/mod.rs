@@ -8,3 +8,4 @@ pub(crate) mod node;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod samples;
+mod signer;

@@ -15,12 +15,14 @@ use p2pdb::{
     client::{Client, ClientConfig},
     clock::monotonic,
     node::admin,
-    protocol::{bucket::BucketSummary, id::TableId, message::index::IndexRequest, network::NetworkFile},
+    protocol::{
+        bucket::BucketSummary, entry::Entry, id::TableId, message::index::IndexRequest, network::NetworkFile,
+    },
 };
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::machine;
+use super::{data::Dataset, machine};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_p2pdb");
 
@@ -258,6 +260,17 @@ pub(crate) async fn connect(network: &NetworkFile, address: &Multiaddr) -> Resul
     // Introduced, it is the one that everything goes through.
     client.hello(peer, None).await?;
     Ok((client, peer))
+}
+
+/// Puts entries, all of which have to be held afterwards.
+pub(crate) async fn put_all(data: &Dataset, node: &Node, entries: &[Entry]) -> Result<()> {
+    let (client, peer) = connect(&data.network, node.address()?).await?;
+    for chunk in entries.chunks(64) {
+        let outcomes = client.put_to(peer, chunk, data.table.public_key()).await?;
+        ensure!(outcomes.iter().all(|outcome| outcome.is_held()), "a put was answered {outcomes:?}");
+    }
+    client.stop().await;
+    Ok(())
 }
 
 /// Shows that a client is connected with this node alone.
