@@ -59,7 +59,7 @@ async fn nothing_is_moved_to_a_segment_that_went() {
     // What is moved next finds another one.
     commit(100, 300).await;
     let before = places(&store);
-    let is_left = |arrival: &u64| arrival % 4 == 0;
+    let is_left = |arrival: &u64| arrival.is_multiple_of(4);
     retract(&store, before.iter().map(|(arrival, _)| *arrival).filter(|arrival| !is_left(arrival))).await;
     let left: Vec<_> = before.iter().copied().filter(|(arrival, _)| is_left(arrival)).collect();
     let now = places(&store);
