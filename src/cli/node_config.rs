@@ -9,7 +9,7 @@ use p2pdb_protocol::network::NetworkFile;
 use crate::{
     cli::failure::Advise as _,
     config::{
-        Config, Home, KadMode, Tables, bootstrap,
+        Config, Home, KadMode, Size, Tables, bootstrap,
         home::{self, Overwrite},
     },
     ingest::Mirror,
@@ -91,16 +91,18 @@ fn swarm_config(config: &Config, network: &NetworkFile) -> swarm::Config {
 
 fn rates(config: &Config) -> Rates {
     let rates = &config.rates;
+    let bytes = |size: Size| u32::try_from(size.0).unwrap_or(u32::MAX);
     Rates {
         hellos: rates.hello,
         indexes: rates.index,
         index_pages: rates.index_pages,
         gets: rates.get,
-        get_bytes: u32::try_from(rates.get_bytes.0).unwrap_or(u32::MAX),
+        get_bytes: bytes(rates.get_bytes),
         puts: rates.put,
+        syncs: rates.sync,
+        sync_bytes: bytes(rates.sync_bytes),
         announced: rates.announce,
         per_address: rates.address_factor,
-        ..Rates::default()
     }
 }
 

@@ -40,6 +40,8 @@ impl Config {
                 get: 120,
                 get_bytes: Size(32 << 20),
                 put: 30,
+                sync: 120,
+                sync_bytes: Size(8 << 20),
                 announce: 600,
                 address_factor: 4,
             },

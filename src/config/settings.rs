@@ -151,6 +151,10 @@ pub struct Rates {
     pub get_bytes: Size,
     /// Entries put, counted one by one; what the node's record states (SPEC 7.1).
     pub put: u32,
+    /// Sync requests that compare roots.
+    pub sync: u32,
+    /// Bytes of syndromes answered to sync requests.
+    pub sync_bytes: Size,
     /// Ids announced.
     pub announce: u32,
     /// How many times the rate of one peer is granted to one address (an IPv4 address, an IPv6 network of 48 bits): peer

@@ -79,7 +79,7 @@ impl Batch {
     /// Steps 1 to 7. If nothing is left to be committed, it is answered at once.
     pub(super) fn check(mut self, runtime: &Handle) -> Option<Verified> {
         let timely = self.decode();
-        let unknown = self.leave_known(timely, runtime);
+        let unknown = self.leave_known(timely);
         let mut has_new_tables = false;
         let mut entries = Vec::with_capacity(unknown.len());
         for (place, entry) in unknown {
@@ -133,19 +133,15 @@ impl Batch {
     }
 
     /// Step 4.
-    fn leave_known(
-        &mut self,
-        entries: Vec<(Place, UnverifiedEntry)>,
-        runtime: &Handle,
-    ) -> Vec<(Place, UnverifiedEntry)> {
+    fn leave_known(&mut self, entries: Vec<(Place, UnverifiedEntry)>) -> Vec<(Place, UnverifiedEntry)> {
         let mut by_table: BTreeMap<TableId, Vec<(Place, UnverifiedEntry)>> = BTreeMap::new();
         for (place, entry) in entries {
             by_table.entry(entry.header().table).or_default().push((place, entry));
         }
         let mut unknown = Vec::new();
         for (table, entries) in by_table {
-            let ids = entries.iter().map(|(_, entry)| entry.id()).collect();
-            match runtime.block_on(self.checks.store.known(table, ids)) {
+            let ids: Vec<_> = entries.iter().map(|(_, entry)| entry.id()).collect();
+            match self.checks.store.known_blocking(table, &ids) {
                 Ok(presences) => {
                     for ((place, entry), presence) in entries.into_iter().zip(presences) {
                         match presence {

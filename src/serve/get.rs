@@ -28,7 +28,11 @@ impl Answer for Get {
         (&service.gets, 1)
     }
 
-    async fn answer(service: &Service, incoming: &Incoming<Self>, request: GetRequest) -> Reply<GetResponse> {
+    async fn answer(
+        service: &Service,
+        incoming: &mut Incoming<Self>,
+        request: GetRequest,
+    ) -> Reply<GetResponse> {
         let bad_request = |error| {
             tracing::debug!(%error, "not a filter");
             Reply::refused(Status::BadRequest)

@@ -64,7 +64,7 @@ impl Answer for Hello {
 
     async fn answer(
         service: &Service,
-        incoming: &Incoming<Self>,
+        incoming: &mut Incoming<Self>,
         request: HelloRequest,
     ) -> Reply<HelloResponse> {
         let now = service.clock.now();
@@ -79,7 +79,7 @@ impl Answer for Hello {
                 Err(RouteError::FromTheFuture) => return Reply::refused(Status::BadRequest),
                 Err(error) => {
                     tracing::debug!(peer = %incoming.peer, %error, "not the peer's record");
-                    service.swarm.report(incoming.peer, Conduct::Misbehaviour).await;
+                    incoming.note(Conduct::Misbehaviour);
                     return Reply::refused(Status::BadRequest);
                 }
             }

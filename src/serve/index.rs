@@ -21,7 +21,11 @@ impl Answer for Index {
         (if whole { &service.indexes } else { &service.index_pages }, 1)
     }
 
-    async fn answer(service: &Service, _: &Incoming<Self>, request: IndexRequest) -> Reply<IndexResponse> {
+    async fn answer(
+        service: &Service,
+        _: &mut Incoming<Self>,
+        request: IndexRequest,
+    ) -> Reply<IndexResponse> {
         let limit = request.limit.unwrap_or(limits::MAX_INDEX_IDS as u64);
         let limit = match usize::try_from(limit) {
             Ok(limit @ 1..=limits::MAX_INDEX_IDS) => limit,

@@ -90,7 +90,7 @@ trait Answer: Operation + Sized {
     /// The reply to a request that is within its quota.
     fn answer(
         service: &Service,
-        incoming: &Incoming<Self>,
+        incoming: &mut Incoming<Self>,
         request: Self::Request,
     ) -> impl Future<Output = Reply<Self::Response>> + Send;
 }
@@ -144,7 +144,7 @@ async fn answer_one<O: Answer + crate::swarm::Exchange>(service: &Service, mut i
     let Some(request) = incoming.take_request() else { return };
     let (limiter, cost) = O::cost(service, &request);
     let reply = match limiter.charge(incoming.peer, incoming.origin, cost) {
-        Ok(()) => O::answer(service, &incoming, request).await,
+        Ok(()) => O::answer(service, &mut incoming, request).await,
         Err(quota::Exceeded) => Reply::retry(Status::RateLimited, QUOTA_RETRY_MS),
     };
     // Its place is free before the peer can know it, and ask the next.

@@ -20,7 +20,11 @@ impl Answer for Put {
         (&service.puts, request.entries.len())
     }
 
-    async fn answer(service: &Service, incoming: &Incoming<Self>, request: PutRequest) -> Reply<PutResponse> {
+    async fn answer(
+        service: &Service,
+        incoming: &mut Incoming<Self>,
+        request: PutRequest,
+    ) -> Reply<PutResponse> {
         if request.entries.is_empty() {
             return Reply::refused(Status::BadRequest);
         }
@@ -40,9 +44,9 @@ impl Answer for Put {
         }
         // Once for the request: else a single one would ban its sender before he learns what is wrong with it.
         if misbehaved {
-            service.swarm.report(incoming.peer, Conduct::Misbehaviour).await;
+            incoming.note(Conduct::Misbehaviour);
         } else if brought {
-            service.swarm.report(incoming.peer, Conduct::FreshEntry).await;
+            incoming.note(Conduct::FreshEntry);
         }
         match List::try_from(judgements.iter().map(|judgement| judgement.outcome.code()).collect::<Vec<_>>())
         {

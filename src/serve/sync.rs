@@ -31,7 +31,7 @@ impl Answer for Sync {
 
     async fn answer(
         service: &Service,
-        incoming: &Incoming<Self>,
+        incoming: &mut Incoming<Self>,
         request: SyncRequest,
     ) -> Reply<SyncResponse> {
         let since = service.store.scope_for(request.since);

@@ -210,6 +210,14 @@ impl Store {
         self.look(move |view| summary::presences(view, &table, &ids)).await
     }
 
+    /// As [`Store::known`], for who has a thread of its own that may wait for the disk.
+    ///
+    /// # Errors
+    /// If the file could not be read.
+    pub fn known_blocking(&self, table: TableId, ids: &[EntryId]) -> Result<Vec<Presence>, StoreError> {
+        merge::guarded(&self.core, || self.core.view(|view| summary::presences(view, &table, ids)))
+    }
+
     /// The SPKI DER of a table's key, if the store has it.
     ///
     /// # Errors

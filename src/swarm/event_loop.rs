@@ -1,14 +1,14 @@
 //! The one task that owns the swarm. It never waits for anything but the swarm and its commands.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm,
-    core::{ConnectedPoint, transport::ListenerId},
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
     gossipsub, identify,
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
@@ -24,16 +24,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::monotonic,
     swarm::{
-        Conduct, Event, PeerStatus, SwarmStatus,
+        Conduct, Event,
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
         exchange::{AllWaiting, Exchange, Outlets},
         gossip::Topic,
-        ip_limits::Origin,
+        peers::Peer,
         score::{Scores, Verdict},
     },
-    wire::{self, Received},
+    wire::Received,
 };
 
 /// Something that the event loop does for somebody else.
@@ -41,25 +41,12 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 /// How often bans and the need of a relay are looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// What a peer speaks that relays for others.
-const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 /// On shutdown peers have this long to take the last answers.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
-pub(super) struct Peer {
-    address: Multiaddr,
-    inbound: bool,
-    connections: HashSet<ConnectionId>,
-    agent: String,
-    identified: bool,
-    pub(super) serves: bool,
-    relays: bool,
-}
-
-type Dialer = oneshot::Sender<Option<PeerId>>;
+pub(super) type Dialer = oneshot::Sender<Option<PeerId>>;
 
 pub(super) struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
@@ -72,10 +59,10 @@ pub(super) struct EventLoop {
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
     pub(super) peers: HashMap<PeerId, Peer>,
-    scores: Scores,
+    pub(super) scores: Scores,
     /// Topics by their names, and how many take part in each.
     pub(super) topics: HashMap<gossipsub::TopicHash, (Topic, usize)>,
-    dialing: HashMap<ConnectionId, Dialer>,
+    pub(super) dialing: HashMap<ConnectionId, Dialer>,
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
@@ -168,14 +155,7 @@ impl EventLoop {
                 self.on_connected(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.connections.remove(&connection_id);
-                }
-                if num_established == 0 {
-                    self.peers.remove(&peer_id);
-                    self.listens_only(&peer_id, false);
-                    self.emit(Event::Lost { peer: peer_id });
-                }
+                self.on_disconnected(peer_id, connection_id, num_established == 0);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "dial failed");
@@ -220,56 +200,9 @@ impl EventLoop {
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let known = self.peers.entry(peer).or_insert_with(|| Peer {
-            address: endpoint.get_remote_address().clone(),
-            inbound: endpoint.is_listener(),
-            connections: HashSet::new(),
-            agent: String::new(),
-            identified: false,
-            serves: false,
-            relays: false,
-        });
-        known.connections.insert(connection);
-        if let Some(dialer) = self.dialing.remove(&connection) {
-            let _ = dialer.send(Some(peer));
-        }
-    }
-
-    fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
-        let serves = info.protocols.contains(&wire::protocol_name::<Hello>(&self.network));
-        let in_dht = info.protocols.contains(&wire::kad_protocol_name(&self.network));
-        let Some(known) = self.peers.get_mut(&peer) else { return };
-        known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
-        let first = !std::mem::replace(&mut known.identified, true);
-        known.serves |= serves;
-        known.relays = info.protocols.contains(&RELAY_PROTOCOL);
-        let seen_at = known.address.clone();
-        if in_dht {
-            let told = info.listen_addrs.into_iter();
-            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
-            for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            }
-        }
-        if first {
-            let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);
-            if same_network {
-                self.listens_only(&peer, !serves);
-                self.emit(Event::Met { peer, serves });
-            } else {
-                tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
-            }
-        }
-    }
-
-    fn emit(&self, event: Event) {
+    pub(super) fn emit(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
-    }
-
-    pub(super) fn origin(&self, peer: &PeerId) -> Option<Origin> {
-        Origin::of_multiaddr(&self.peers.get(peer)?.address)
     }
 
     pub(super) fn send_request<O: Exchange>(
@@ -303,19 +236,6 @@ impl EventLoop {
     pub(super) fn add_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         for address in addresses.into_iter().take(limits::MAX_RECORD_ADDRESSES) {
             self.swarm.add_peer_address(peer, address);
-        }
-    }
-
-    pub(super) fn address_of(&self, peer: &PeerId) -> Option<Multiaddr> {
-        Some(self.peers.get(peer)?.address.clone())
-    }
-
-    pub(super) fn introduced(&mut self, peer: PeerId) {
-        // Its answer shows that it serves, even if identify has not said so yet.
-        if let Some(known) = self.peers.get_mut(&peer) {
-            known.serves = true;
-            self.listens_only(&peer, false);
-            self.emit(Event::Introduced { peer });
         }
     }
 
@@ -371,10 +291,6 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn serving_peers(&self) -> Vec<PeerId> {
-        self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
-    }
-
     /// Confirmed addresses and those listened on, the widest first; loopback only if there is nothing else.
     pub(super) fn own_addresses(&self) -> Vec<Multiaddr> {
         let all = self.swarm.external_addresses().chain(self.swarm.listeners());
@@ -391,29 +307,5 @@ impl EventLoop {
             }
         }
         addresses
-    }
-
-    pub(super) fn status(&mut self) -> SwarmStatus {
-        let now = monotonic();
-        let peers = self.peers.iter().map(|(id, peer)| PeerStatus {
-            peer: id.to_string(),
-            address: peer.address.to_string(),
-            inbound: peer.inbound,
-            agent: peer.agent.clone(),
-            serves: peer.serves,
-            score: self.scores.score(id, now),
-        });
-        let mut status = SwarmStatus {
-            listening: self.swarm.listeners().map(ToString::to_string).collect(),
-            external: self.swarm.external_addresses().map(ToString::to_string).collect(),
-            peers: peers.collect(),
-            topics: self.topics.len(),
-            dht_peers: 0,
-            banned: 0,
-        };
-        let behaviour = self.swarm.behaviour_mut();
-        status.dht_peers = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
-        status.banned = behaviour.blocked.blocked_peers().len();
-        status
     }
 }

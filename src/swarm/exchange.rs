@@ -35,6 +35,8 @@ pub struct Incoming<O: Operation> {
     pub origin: Option<Origin>,
     /// What it asks.
     pub request: Received<O::Request>,
+    /// What the answer says of the peer.
+    conduct: Option<Conduct>,
     /// Where the answer goes.
     responder: Responder<O>,
     /// Its place among those of the same peer.
@@ -47,9 +49,14 @@ impl<O: Operation> Incoming<O> {
         std::mem::replace(&mut self.request.request, Err(Rejected::Malformed)).ok()
     }
 
+    /// Notes what the peer did by asking this, which is reported with the answer.
+    pub const fn note(&mut self, conduct: Conduct) {
+        self.conduct = Some(conduct);
+    }
+
     /// Gives up the request's bytes and its place among those of the peer, and keeps the way back.
     pub fn into_responder(self) -> Responder<O> {
-        self.responder
+        Responder { noted: self.conduct.map(|conduct| (self.peer, conduct)), ..self.responder }
     }
 }
 
@@ -58,16 +65,20 @@ impl<O: Operation> Incoming<O> {
 pub struct Responder<O: Operation> {
     channel: ResponseChannel<Reply<O::Response>>,
     commands: mpsc::Sender<Command>,
+    noted: Option<(PeerId, Conduct)>,
 }
 
 impl<O: Exchange> Responder<O> {
-    /// Sends the reply.
+    /// Sends the reply, and reports what was noted of the peer.
     pub async fn send(self, reply: Reply<O::Response>) {
-        let channel = self.channel;
+        let Self { channel, commands, noted } = self;
         let respond: Command = Box::new(move |event_loop| {
+            if let Some((peer, conduct)) = noted {
+                event_loop.report(peer, conduct);
+            }
             event_loop.respond::<O>(channel, reply);
         });
-        let _ = self.commands.send(respond).await;
+        let _ = commands.send(respond).await;
     }
 }
 
@@ -210,9 +221,10 @@ impl EventLoop {
             Err(Rejected::Overloaded) => Reply::retry(Status::Busy, RETRY_AFTER_MS),
             Ok(_) => {
                 if let Some((place, share)) = O::outlet(&self.outlets).reserve(peer) {
-                    let responder = Responder { channel, commands: self.own_commands.clone() };
+                    let responder = Responder { channel, commands: self.own_commands.clone(), noted: None };
                     let origin = self.origin(&peer);
-                    return place.send(Incoming { peer, origin, request, responder, _share: share });
+                    let conduct = None;
+                    return place.send(Incoming { peer, origin, request, conduct, responder, _share: share });
                 }
                 Reply::retry(Status::Busy, RETRY_AFTER_MS)
             }

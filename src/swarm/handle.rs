@@ -7,7 +7,9 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, gossipsub,
+    Multiaddr, PeerId,
+    core::upgrade::NegotiationError,
+    gossipsub,
     multiaddr::Protocol,
     request_response::OutboundFailure,
     swarm::dial_opts::{DialOpts, PeerCondition},
@@ -371,11 +373,18 @@ fn request_error<O: Exchange>(failure: OutboundFailure) -> RequestError {
         OutboundFailure::Timeout => RequestError::Timeout,
         OutboundFailure::ConnectionClosed => RequestError::Closed,
         OutboundFailure::UnsupportedProtocols => RequestError::Unsupported(O::NAME.to_owned()),
+        OutboundFailure::Io(e) if is_unsupported(&e) => RequestError::Unsupported(O::NAME.to_owned()),
         OutboundFailure::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
             RequestError::Invalid(e.to_string())
         }
         OutboundFailure::Io(_) => RequestError::Closed,
     }
+}
+
+/// Whether a peer does not speak the protocol: requests are sent before it says so, which is read in place of an answer.
+fn is_unsupported(error: &std::io::Error) -> bool {
+    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    matches!(negotiation, Some(NegotiationError::Failed))
 }
 
 /// The DHT key under which nodes provide a table (SPEC 11.2).

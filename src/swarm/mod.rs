@@ -8,6 +8,7 @@ mod exchange;
 mod gossip;
 mod handle;
 pub mod ip_limits;
+mod peers;
 pub mod routes;
 mod score;
 mod share;

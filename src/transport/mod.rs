@@ -2,9 +2,14 @@
 //!
 //! A transport of its own kind (an onion network, say) is added here, as another function that returns a swarm.
 
+mod gather;
+
 use std::time::Duration;
 
-use libp2p::{Swarm, SwarmBuilder, identity::Keypair, noise, relay, swarm::NetworkBehaviour, tcp, yamux};
+use libp2p::{
+    Swarm, SwarmBuilder, core::upgrade::Version, identity::Keypair, noise, relay, swarm::NetworkBehaviour,
+    tcp,
+};
 
 /// Why a swarm could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +20,9 @@ pub struct TransportError(#[source] Box<dyn std::error::Error + Send + Sync>);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A connection that is not set up after this time never will be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Events of a connection that may wait for the task of the swarm: as many as the requests that a peer has under way.
+/// Each time the queue is full costs a change from one task to the other and back.
+const CONNECTION_EVENTS: usize = 64;
 
 /// A swarm on the open internet.
 ///
@@ -28,19 +36,25 @@ where
     let fail = |e: Box<dyn std::error::Error + Send + Sync>| TransportError(e);
     Ok(SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, gather::Config::default)
         .map_err(|e| fail(e.into()))?
         .with_quic()
         .with_dns()
         .map_err(|e| fail(e.into()))?
-        .with_websocket(noise::Config::new, yamux::Config::default)
+        .with_websocket(noise::Config::new, gather::Config::default)
         .await
         .map_err(|e| fail(e.into()))?
-        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .with_relay_client(noise::Config::new, gather::Config::default)
         .map_err(|e| fail(e.into()))?
         .with_behaviour(behaviour)
         .map_err(|e| fail(e.into()))?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE_TIMEOUT)
+                .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
+                // A request goes out with the name of its protocol, not a round trip after it.
+                .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        })
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build())
 }

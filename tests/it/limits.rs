@@ -21,6 +21,7 @@ use p2pdb::{
             hello::{Hello, HelloRequest},
             index::{Index, IndexRequest},
             put::{Put, PutRequest},
+            sync::{Asked, GroupsRequest, Sync, SyncRequest},
         },
         network::Network,
         refusal::Outcome,
@@ -68,6 +69,7 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
     let node = TestNode::with(&network, &[], |config| {
         let rates = &mut config.rates;
         (rates.hellos, rates.indexes, rates.index_pages, rates.gets, rates.puts) = (2, 2, 2, 2, 2);
+        (rates.syncs, rates.sync_bytes) = (2, 64);
     })
     .await;
     let (greedy, modest) = (joined(&network, &node).await, joined(&network, &node).await);
@@ -75,6 +77,9 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
     let index = IndexRequest { table: Some(table_id(table())), ..Default::default() };
     let page = IndexRequest { bucket: Some(1), ..index.clone() };
     let get = Filter::table(table_id(table())).to_request().unwrap();
+    let roots = SyncRequest { all: Some(List::try_from(Vec::new()).unwrap()), ..Default::default() };
+    let four_syndromes = Asked { table: table_id(table()), level: 0, groups: vec![0], syndromes: 0..4 };
+    let sketch = SyncRequest { groups: Some(GroupsRequest::new(&four_syndromes)), ..Default::default() };
     let encoded = |text: &str| entry(&network, table(), key(1).public_key(), text).encoded().clone();
     let der = table().public_key().der();
     let put = |texts: &[&str]| puts(&texts.iter().map(|text| encoded(text)).collect::<Vec<_>>(), &[der]);
@@ -83,6 +88,8 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
         assert!(!is_limited::<Index>(&greedy, &node, &index).await);
         assert!(!is_limited::<Index>(&greedy, &node, &page).await);
         assert!(!is_limited::<Get>(&greedy, &node, &get).await);
+        assert!(!is_limited::<Sync>(&greedy, &node, &roots).await);
+        assert!(!is_limited::<Sync>(&greedy, &node, &sketch).await);
     }
     // Entries count, not requests.
     assert!(!is_limited::<Put>(&greedy, &node, &put(&["one", "two"])).await);
@@ -91,12 +98,16 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
     assert!(is_limited::<Index>(&greedy, &node, &index).await);
     assert!(is_limited::<Index>(&greedy, &node, &page).await);
     assert!(is_limited::<Get>(&greedy, &node, &get).await);
+    assert!(is_limited::<Sync>(&greedy, &node, &roots).await);
+    assert!(is_limited::<Sync>(&greedy, &node, &sketch).await);
     assert!(is_limited::<Put>(&greedy, &node, &put(&["three"])).await);
     assert_eq!(node.entries().await, 2);
 
     assert!(!is_limited::<Hello>(&modest, &node, &hello).await);
     assert!(!is_limited::<Index>(&modest, &node, &index).await);
     assert!(!is_limited::<Get>(&modest, &node, &get).await);
+    assert!(!is_limited::<Sync>(&modest, &node, &roots).await);
+    assert!(!is_limited::<Sync>(&modest, &node, &sketch).await);
     assert!(!is_limited::<Put>(&modest, &node, &put(&["four"])).await);
     assert_eq!(node.entries().await, 3);
 }

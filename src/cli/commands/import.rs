@@ -14,6 +14,7 @@ use p2pdb_protocol::{
     refusal::{Outcome, Refusal},
 };
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use crate::{
     cli::{
@@ -25,11 +26,13 @@ use crate::{
         progress,
     },
     clock::Clock,
-    ingest::{Gate, Way},
+    ingest::{Gate, Judgement, Way},
 };
 
-/// Entries that go through the gate at a time.
+/// Entries that go to the gate together.
 const BATCH: usize = 512;
+/// Batches under way: while one is made durable others are verified, and the next is read.
+const BATCHES: usize = 4;
 /// Table keys that are remembered from the file; one with more repeats them.
 const MAX_KEYS: usize = 1024;
 
@@ -104,14 +107,14 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let network = context.network()?.network;
         let (mirror, max_tables) = (node_config::mirror(&config), node_config::max_tables(&config));
         let gate = Gate::new(store.clone(), network, mirror, max_tables, Clock::system());
-        let mut imported = Imported::default();
+        let mut admitting = Admitting { gate, batches: JoinSet::new(), imported: Imported::default() };
         let mut failure = None;
         let (mut keys, mut batch) = (Vec::new(), Vec::with_capacity(BATCH));
         for item in reader {
             match item {
                 Ok(Item::TableKey(key)) => {
                     if keys.len() == MAX_KEYS {
-                        admit(&gate, &mut batch, &keys, &mut imported).await;
+                        admitting.push(&mut batch, &keys).await?;
                         keys.clear();
                     }
                     keys.push(Bytes::from(key));
@@ -123,11 +126,12 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
                 }
             }
             if batch.len() == BATCH {
-                admit(&gate, &mut batch, &keys, &mut imported).await;
-                bar.set_message(format::count(imported.entries));
+                admitting.push(&mut batch, &keys).await?;
+                bar.set_message(format::count(admitting.imported.entries));
             }
         }
-        admit(&gate, &mut batch, &keys, &mut imported).await;
+        admitting.push(&mut batch, &keys).await?;
+        let mut imported = admitting.finish().await?;
         imported.complete = failure.is_none();
         store.close().await?;
         Ok((imported, failure))
@@ -137,10 +141,37 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     conclude(&imported, failure)
 }
 
-async fn admit(gate: &Gate, batch: &mut Vec<Bytes>, keys: &[Bytes], imported: &mut Imported) {
-    let entries = std::mem::take(batch);
-    for judgement in gate.admit_patiently(Way::Import, entries, keys.to_vec()).await {
-        imported.count(judgement.outcome);
+/// What is on its way through the gate, and what was judged.
+struct Admitting {
+    gate: Gate,
+    batches: JoinSet<Vec<Judgement>>,
+    imported: Imported,
+}
+
+impl Admitting {
+    /// Sends a batch through the gate, when there are fewer than [`BATCHES`] under way.
+    async fn push(&mut self, batch: &mut Vec<Bytes>, keys: &[Bytes]) -> Result<()> {
+        if self.batches.len() >= BATCHES {
+            self.count_next().await?;
+        }
+        let (gate, keys) = (self.gate.clone(), keys.to_vec());
+        let entries = std::mem::replace(batch, Vec::with_capacity(BATCH));
+        self.batches.spawn(async move { gate.admit_patiently(Way::Import, entries, keys).await });
+        Ok(())
+    }
+
+    /// Waits for what is under way.
+    async fn finish(mut self) -> Result<Imported> {
+        while !self.batches.is_empty() {
+            self.count_next().await?;
+        }
+        Ok(self.imported)
+    }
+
+    async fn count_next(&mut self) -> Result<()> {
+        let Some(judgements) = self.batches.join_next().await else { return Ok(()) };
+        judgements?.iter().for_each(|judgement| self.imported.count(judgement.outcome));
+        Ok(())
     }
 }
 

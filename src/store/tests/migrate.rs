@@ -85,24 +85,38 @@ async fn a_file_of_version_1_opens() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     std::fs::write(&path, include_bytes!("v1.redb")).unwrap();
-    let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();
-    let report = verified(&store).await;
-    assert_eq!((report.entries, report.dropped), (11, 1));
-    let expected = Draft { seed: 3, ..Draft::default() };
-    let filter = Filter { ids: Vec::new(), recipients: vec![recipient(1)], ..everything(&store) };
-    let page = store.get(filter, None, usize::MAX).await.unwrap();
-    let bodies: Vec<_> = page
-        .entries
-        .iter()
-        .map(|(_, encoded)| Entry::from_trusted(encoded.clone(), &network()).unwrap().header().body_hash)
-        .collect();
-    assert!(bodies.contains(&expected.entry().header().body_hash));
+    assert_is_the_fixture(&path, 11).await;
 }
 
-/// Writes that file: `cargo test --lib write_the_file_of_this_version -- --ignored`, with `STORE_FIXTURE=path`.
+/// As above; the log has what is not merged, as a kill leaves it.
+#[tokio::test]
+async fn files_of_version_2_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/tests/v2");
+    std::fs::copy(files.join("store"), &path).unwrap();
+    let log = log::directory_of(&path);
+    std::fs::create_dir(&log).unwrap();
+    std::fs::copy(files.join("0000000001.seg"), log.join("0000000001.seg")).unwrap();
+    assert_is_the_fixture(&path, 13).await;
+}
+
+async fn assert_is_the_fixture(path: &Path, entries: u64) {
+    let store = open(path, StoreOptions::default(), &Clock::manual(START)).unwrap();
+    let report = verified(&store).await;
+    assert_eq!((report.entries, report.dropped), (entries, 1));
+    let filter = Filter { ids: Vec::new(), recipients: vec![recipient(1)], ..everything(&store) };
+    let page = store.get(filter, None, usize::MAX).await.unwrap();
+    let found: Vec<_> = page.entries.iter().map(|(_, encoded)| encoded.clone()).collect();
+    let expected = Draft { seed: 3, ..Draft::default() }.entry();
+    assert!(found.contains(expected.encoded()));
+}
+
+/// Writes those files into the directory `STORE_FIXTURE`:
+/// `cargo test --lib write_the_files_of_this_version -- --ignored`.
 #[tokio::test]
 #[ignore = "makes the fixture of a new version"]
-async fn write_the_file_of_this_version() {
+async fn write_the_files_of_this_version() {
     let fixture = Fixture::new(StoreOptions::default());
     let mut new = series(0, 10);
     new.push(Draft { seed: 10, table: 1, expires: Some(START + 5), ..Draft::default() }.new_entry());
@@ -111,6 +125,15 @@ async fn write_the_file_of_this_version() {
     fixture.store.drop_for_good(table(0), new[0].entry.id(), DropReason::Retracted).await.unwrap();
     fixture.store.index(table(0), 0).await.unwrap();
     fixture.store.compact().await.unwrap();
-    fixture.store.close().await.unwrap();
-    std::fs::copy(fixture.path(), std::env::var_os("STORE_FIXTURE").unwrap()).unwrap();
+    // Not merged: what lies behind the mark is a part of the format, too.
+    fixture.store.commit(series(20, 2)).await.unwrap();
+    let to = std::path::PathBuf::from(std::env::var_os("STORE_FIXTURE").unwrap());
+    std::fs::create_dir_all(&to).unwrap();
+    std::fs::copy(fixture.path(), to.join("store")).unwrap();
+    for segment in std::fs::read_dir(log::directory_of(&fixture.path())).unwrap() {
+        let segment = segment.unwrap();
+        if segment.file_name() != "lock" {
+            std::fs::copy(segment.path(), to.join(segment.file_name())).unwrap();
+        }
+    }
 }

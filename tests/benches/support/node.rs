@@ -38,6 +38,8 @@ index_pages = 0
 get = 0
 get_bytes = 0
 put = 0
+sync = 0
+sync_bytes = 0
 announce = 0
 [limits]
 max_per_ipv4 = 64

@@ -1,0 +1,129 @@
+//! The peers that the swarm is connected with, and what they say of themselves.
+
+use std::collections::HashSet;
+
+use libp2p::{Multiaddr, PeerId, StreamProtocol, core::ConnectedPoint, identify, swarm::ConnectionId};
+use p2pdb_protocol::{limits, message::hello::Hello};
+
+use crate::{
+    clock::monotonic,
+    swarm::{Event, PeerStatus, SwarmStatus, address, event_loop::EventLoop, ip_limits::Origin},
+    wire,
+};
+
+/// What a peer speaks that relays for others.
+const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: Multiaddr,
+    inbound: bool,
+    connections: HashSet<ConnectionId>,
+    agent: String,
+    identified: bool,
+    pub(super) serves: bool,
+    pub(super) relays: bool,
+}
+
+impl EventLoop {
+    pub(super) fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let known = self.peers.entry(peer).or_insert_with(|| Peer {
+            address: endpoint.get_remote_address().clone(),
+            inbound: endpoint.is_listener(),
+            connections: HashSet::new(),
+            agent: String::new(),
+            identified: false,
+            serves: false,
+            relays: false,
+        });
+        known.connections.insert(connection);
+        if let Some(dialer) = self.dialing.remove(&connection) {
+            let _ = dialer.send(Some(peer));
+        }
+    }
+
+    /// Forgets a connection; `was_last` if none is left with the peer.
+    pub(super) fn on_disconnected(&mut self, peer: PeerId, connection: ConnectionId, was_last: bool) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.connections.remove(&connection);
+        }
+        if was_last {
+            self.peers.remove(&peer);
+            self.listens_only(&peer, false);
+            self.emit(Event::Lost { peer });
+        }
+    }
+
+    pub(super) fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+        let serves = info.protocols.contains(&wire::protocol_name::<Hello>(&self.network));
+        let in_dht = info.protocols.contains(&wire::kad_protocol_name(&self.network));
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.agent = info.agent_version.chars().filter(|c| !c.is_control()).take(64).collect();
+        let first = !std::mem::replace(&mut known.identified, true);
+        known.serves |= serves;
+        known.relays = info.protocols.contains(&RELAY_PROTOCOL);
+        let seen_at = known.address.clone();
+        if in_dht {
+            let told = info.listen_addrs.into_iter();
+            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
+            for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
+        }
+        if first {
+            let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);
+            if same_network {
+                self.listens_only(&peer, !serves);
+                self.emit(Event::Met { peer, serves });
+            } else {
+                tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
+            }
+        }
+    }
+
+    pub(super) fn origin(&self, peer: &PeerId) -> Option<Origin> {
+        Origin::of_multiaddr(&self.peers.get(peer)?.address)
+    }
+
+    pub(super) fn address_of(&self, peer: &PeerId) -> Option<Multiaddr> {
+        Some(self.peers.get(peer)?.address.clone())
+    }
+
+    pub(super) fn introduced(&mut self, peer: PeerId) {
+        // Its answer shows that it serves, even if identify has not said so yet.
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.serves = true;
+            self.listens_only(&peer, false);
+            self.emit(Event::Introduced { peer });
+        }
+    }
+
+    pub(super) fn serving_peers(&self) -> Vec<PeerId> {
+        self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn status(&mut self) -> SwarmStatus {
+        let now = monotonic();
+        let peers = self.peers.iter().map(|(id, peer)| PeerStatus {
+            peer: id.to_string(),
+            address: peer.address.to_string(),
+            inbound: peer.inbound,
+            agent: peer.agent.clone(),
+            serves: peer.serves,
+            score: self.scores.score(id, now),
+        });
+        let mut status = SwarmStatus {
+            listening: self.swarm.listeners().map(ToString::to_string).collect(),
+            external: self.swarm.external_addresses().map(ToString::to_string).collect(),
+            peers: peers.collect(),
+            topics: self.topics.len(),
+            dht_peers: 0,
+            banned: 0,
+        };
+        let behaviour = self.swarm.behaviour_mut();
+        status.dht_peers = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).sum();
+        status.banned = behaviour.blocked.blocked_peers().len();
+        status
+    }
+}
