@@ -40,13 +40,12 @@ impl Store {
     ) -> Result<Self, StoreError> {
         // What is something else gets no log beside it.
         exists(path)?;
-        let lock = log::lock(path).map_err(|error| fault(path, error.into()))?;
+        let lock = log::lock(path, &*settings.disk).map_err(|error| fault(path, error.into()))?;
         let lock = lock.ok_or_else(|| StoreError::InUse { path: path.to_owned() })?;
-        let (file, store_id, version) = StoreFile::open(path, opener, settings.network.id())?;
+        let (file, store_id, version) = StoreFile::open(path, opener, &settings)?;
         settings.store_id = store_id;
         migrate::check(&file, version, steps)?;
-        let log =
-            Log::open(path, lock, store_id, settings.segment_bytes).map_err(|error| file.fault(error))?;
+        let log = Log::open(path, lock, &settings).map_err(|error| file.fault(error))?;
         migrate::run(&Migrating { file: &file, log: &log, settings: &settings }, version, steps)?;
 
         // redb trusts much of what it reads, and a damaged file can make it panic.
@@ -61,7 +60,7 @@ impl Store {
                  the wrong entries until it has caught up"
             );
         }
-        let (generations, end) = file.read_once(|txn| replay(txn, &log, &mut live, &settings))?;
+        let (generations, (end, is_whole)) = file.read_once(|txn| replay(txn, &log, &mut live, &settings))?;
         let core = Arc::new(Core {
             file,
             log,
@@ -82,7 +81,7 @@ impl Store {
         let _ = jobs.try_send(merge::Job::Merge(oneshot::channel().0));
         let merging = Arc::clone(&core);
         let merger = spawn(&core, "store-merger", move || merge::run(&merging, work))?;
-        let log = Appender::resume(&core.log, end);
+        let log = Appender::resume(&core.log, end, is_whole);
         let writer = Writer { core: Arc::clone(&core), log, jobs, merging: None, merger };
         spawn(&core, "store-writer", move || writer.run(queue))?;
         Ok(Self { core, requests })
@@ -98,13 +97,13 @@ fn spawn(
     spawned.map_err(|error| core.file.fault(error.into()))
 }
 
-/// Takes up what the log has behind the mark; gives the end of the log, too.
+/// Takes up what the log has behind the mark; gives the end of the log, and whether its last segment ends there, too.
 fn replay(
     txn: &ReadTransaction,
     log: &Log,
     live: &mut Live,
     settings: &Settings,
-) -> Result<(Vec<Generation>, Position), Error> {
+) -> Result<(Vec<Generation>, (Position, bool)), Error> {
     let mark = live.state.position;
     let mut generations = vec![Generation::new(live.state.next_arrival, mark)];
     let end = log.replay(mark, |segment, frame| {

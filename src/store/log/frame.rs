@@ -23,8 +23,10 @@ use crate::store::{
 
 /// Bytes before the payload.
 pub(in crate::store) const FRAME_HEADER: usize = 20;
+/// Bytes of a frame, at most: what the requests of one commit may have, and by what torn frames are told from damage.
+pub(super) const MOST_BYTES: u64 = 64 << 20;
 /// Bytes before the first item of a payload.
-const PAYLOAD_HEADER: usize = 8;
+pub(super) const PAYLOAD_HEADER: usize = 8;
 
 const TABLE: u8 = 1;
 const DROP: u8 = 2;

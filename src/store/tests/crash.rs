@@ -79,17 +79,21 @@ async fn a_killed_writer_reopens_at_once_with_everything_it_acknowledged() {
     }
 }
 
-/// A store that merges, drops, evicts and rewrites segments all the time.
-fn small(path: &Path, clock: &Clock) -> Result<Store, StoreError> {
+/// A store with these merges, drops, evicts and rewrites segments all the time.
+pub(super) fn small_settings() -> Settings {
     let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
     settings.budget = Some(1 << 20);
     (settings.delta_bytes, settings.segment_bytes) = (100 << 10, 150 << 10);
+    settings
+}
+
+pub(super) fn small(path: &Path, clock: &Clock) -> Result<Store, StoreError> {
     let opener = |path: &Path| redb::Builder::new().create(path);
-    Store::open_with(path, settings, clock.clone(), Arc::new(opener), crate::store::migrate::STEPS)
+    Store::open_with(path, small_settings(), clock.clone(), Arc::new(opener), crate::store::migrate::STEPS)
 }
 
 /// The entries of a request; some expire soon.
-fn request(number: u64) -> Vec<Draft> {
+pub(super) fn request(number: u64) -> Vec<Draft> {
     let draft = |index: u64| Draft {
         seed: number * 8 + index,
         length: 500 + (number * 977 + index * 4231) as usize % 12_000,
@@ -122,7 +126,7 @@ async fn busy_child() {
 }
 
 /// Everything by a cursor, every entry by its recipient, and what is known of every id say the same.
-async fn is_consistent(store: &Store, requests: std::ops::RangeInclusive<u64>) {
+pub(super) async fn is_consistent(store: &Store, requests: std::ops::RangeInclusive<u64>) {
     let mut found = BTreeMap::new();
     let mut filter = everything(store);
     loop {
