@@ -108,7 +108,7 @@ impl Cleaner {
                 return Err(error);
             }
         };
-        core.file.write(|txn| {
+        let change = core.file.write(|txn| {
             let mut locations = txn.open_table(schema::LOCATIONS)?;
             let mut segments = txn.open_table(schema::SEGMENTS)?;
             for (arrival, to) in &moved {
@@ -121,10 +121,12 @@ impl Cleaner {
             // Who verifies has seen other places.
             let mut counters = txn.open_table(schema::STATE)?;
             let state = State::read(&counters)?;
-            counters.insert((), State { change: state.change + 1, ..state }.to_row())?;
+            let change = state.change + 1;
+            counters.insert((), State { change, ..state }.to_row())?;
             fault::point(core.file.path(), "move")?;
-            Ok(((), true))
+            Ok((change, true))
         })?;
+        core.live_mut().state.change = change;
         fault::point(core.file.path(), "moved").map_err(|error| core.file.fault(error.into()))?;
         delete_dead(core)
     }

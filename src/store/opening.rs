@@ -1,22 +1,19 @@
 //! Opening a store: its files, what has to be migrated, what the log has behind the mark, and its threads.
 
 use std::{
+    collections::btree_map,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, RwLock},
     thread::{self, JoinHandle},
 };
 
-use p2pdb_protocol::{
-    network::Network,
-    reconcile::sketch::{Element, Summary},
-};
-use redb::{Error, ReadTransaction};
+use redb::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Core, READERS, Store, StoreError, WAITING,
-    delta::{Delta, Dropping, Generation},
+    delta::{Delta, Generation},
     file::{Opener, StoreFile, exists, fault},
     index::Scopes,
     live::Live,
@@ -24,8 +21,7 @@ use super::{
     merge,
     migrate::{self, Migrating},
     options::Settings,
-    record::Location,
-    schema::{self, Place, Position},
+    schema::{Position, damaged},
     writer::{self, Writer},
 };
 use crate::clock::Clock;
@@ -50,7 +46,7 @@ impl Store {
 
         // redb trusts much of what it reads, and a damaged file can make it panic.
         let mut live = catch_unwind(AssertUnwindSafe(|| file.read(Live::load)))
-            .unwrap_or_else(|_| Err(file.fault(schema::damaged("a row could not be read"))))?;
+            .unwrap_or_else(|_| Err(file.fault(damaged("a row could not be read"))))?;
         let newest = live.state.last_received;
         if newest > clock.now().saturating_add(86_400) {
             tracing::warn!(
@@ -60,7 +56,8 @@ impl Store {
                  the wrong entries until it has caught up"
             );
         }
-        let (generations, (end, is_whole)) = file.read_once(|txn| replay(txn, &log, &mut live, &settings))?;
+        let (generations, (end, is_whole)) =
+            replay(&log, &mut live, &settings).map_err(|error| file.fault(error))?;
         let core = Arc::new(Core {
             file,
             log,
@@ -99,86 +96,51 @@ fn spawn(
 
 /// Takes up what the log has behind the mark; gives the end of the log, and whether its last segment ends there, too.
 fn replay(
-    txn: &ReadTransaction,
     log: &Log,
     live: &mut Live,
     settings: &Settings,
 ) -> Result<(Vec<Generation>, (Position, bool)), Error> {
     let mark = live.state.position;
-    let mut generations = vec![Generation::new(live.state.next_arrival, mark)];
+    let mut generations = Vec::new();
+    let mut growing = Generation::new(live.state.next_arrival, mark);
     let end = log.replay(mark, |segment, frame| {
-        if let Some(last) = generations.last().filter(|last| last.is_full(settings.delta_bytes)) {
-            let next = Generation::new(last.next(), last.end);
-            generations.push(next);
+        if growing.is_full(settings.delta_bytes) {
+            let next = Generation::new(growing.next(), growing.end);
+            live.take_up(&growing, &settings.network);
+            generations.push(std::mem::replace(&mut growing, next));
         }
-        take_up(txn, live, &settings.network, &mut generations, segment, &frame)
+        take_up(live, &mut growing, segment, &frame)
     })?;
-    if generations.iter().any(|generation| !generation.is_empty()) {
-        let entries: usize = generations.iter().map(|generation| generation.entries.len()).sum();
+    live.take_up(&growing, &settings.network);
+    generations.push(growing);
+    let entries: usize = generations.iter().map(|generation| generation.entries.len()).sum();
+    if entries > 0 {
         tracing::info!(entries, "took up what was not merged into the indexes yet");
     }
     Ok((generations, end))
 }
 
-fn take_up(
-    txn: &ReadTransaction,
-    live: &mut Live,
-    network: &Network,
-    generations: &mut [Generation],
-    segment: u32,
-    frame: &Frame,
-) -> Result<(), Error> {
+fn take_up(live: &mut Live, growing: &mut Generation, segment: u32, frame: &Frame) -> Result<(), Error> {
     for item in frame.items() {
-        let dropping = match item? {
+        match item? {
             Item::Table { number, table, spki } => {
                 let spki = bytes::Bytes::copy_from_slice(spki);
                 live.add_table(number, table, spki.clone());
-                if let Some(last) = generations.last_mut() {
-                    last.tables.insert(number, (table, spki));
-                }
-                continue;
+                growing.tables.insert(number, (table, spki));
             }
             Item::Entry { facts, offset, .. } => {
-                let location = facts.at(segment, u32::try_from(offset).unwrap_or(u32::MAX));
-                live.stored(&facts, &location);
-                let mut id = Summary::default();
-                id.insert(&Element::of(&facts.id));
-                live.came(facts.cell(network), &id);
-                if let Some(last) = generations.last_mut() {
-                    last.add_entry(facts, location);
+                // The generation that it was written to may have begun earlier, with a frame that named the table.
+                if let btree_map::Entry::Vacant(unnamed) = growing.tables.entry(facts.table_no) {
+                    let table = live.tables.get(&facts.table_no);
+                    let table = table
+                        .ok_or_else(|| damaged(format!("table number {} is missing", facts.table_no)))?;
+                    unnamed.insert((table.id, table.spki.clone()));
                 }
-                continue;
+                let location = facts.at(segment, u32::try_from(offset).unwrap_or(u32::MAX));
+                growing.add_entry(facts, location);
             }
-            Item::Dropped { table_no, id, reason } => Dropping { table_no, id, reason, at: frame.received() },
-        };
-        let entry = location(txn, generations, &dropping)?;
-        let entry = entry.map(|(location, created)| (location, network.epoch(created)));
-        live.dropped(dropping.table_no, &dropping.id, entry);
-        if let Some(last) = generations.last_mut() {
-            last.add_drop(dropping);
         }
     }
-    if let Some(last) = generations.last_mut() {
-        last.reach(Position { segment, offset: frame.end() }, frame.end() - frame.offset);
-    }
+    growing.reach(Position { segment, offset: frame.end() }, frame.end() - frame.offset);
     Ok(())
-}
-
-/// Where the entry is that is dropped, if it was stored.
-fn location(
-    txn: &ReadTransaction,
-    generations: &[Generation],
-    Dropping { table_no, id, .. }: &Dropping,
-) -> Result<Option<(Location, u64)>, Error> {
-    let fresh = generations.iter().rev().find_map(|generation| generation.place(*table_no, *id));
-    let place = match fresh {
-        None => schema::place(&txn.open_table(schema::BY_ID)?, *table_no, id)?,
-        fresh => fresh,
-    };
-    let Some(Place::Stored { arrival, created }) = place else { return Ok(None) };
-    if let Some((_, location)) = generations.iter().find_map(|generation| generation.entry(arrival)) {
-        return Ok(Some((*location, created)));
-    }
-    let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?;
-    Ok(row.map(|row| (Location::from_row(row.value()), created)))
 }

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use p2pdb_protocol::{id::TableId, network::Network};
 
 use super::{
-    DropReason, StoreError, charge,
+    StoreError, charge,
     delta::BYTES,
     log::{Disk, LocalDisk},
     query::Bounds,
+    schema::DropReason,
 };
 
 /// Bytes of a segment of the log, if the disk's limit leaves room for it: few files, and little that is kept for want

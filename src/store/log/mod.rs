@@ -23,14 +23,14 @@ use std::{
 
 use redb::Error;
 
+#[cfg(test)]
+pub(super) use self::disk::DiskFile;
 use self::frame::MOST_BYTES;
 pub(super) use self::{
     disk::{Disk, LocalDisk, on_disk, parent},
     frame::{Frame, FrameWriter, Item},
     segment::{Kind, SEGMENT_HEADER, Segment},
 };
-#[cfg(test)]
-pub(super) use self::disk::DiskFile;
 use super::{
     Settings, fault,
     record::Location,

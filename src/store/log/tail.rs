@@ -3,7 +3,7 @@
 use redb::Error;
 
 use super::{
-    frame::{FRAME_HEADER, Frame, MOST_BYTES, PAYLOAD_HEADER, sum},
+    frame::{ENTRY, FRAME_HEADER, Frame, MOST_BYTES, PAYLOAD_HEADER, TABLE, sum},
     segment::Segment,
 };
 use crate::store::schema::damaged;
@@ -42,7 +42,8 @@ fn whole_frame(rest: &[u8], store: [u8; 8], segment: u32, from: u64) -> Option<u
         left = left.checked_sub(payload.len())?;
         let frame = Frame { offset, payload: payload.to_vec() };
         let header = rest.get(at + 4..at + FRAME_HEADER)?;
-        let is_whole = frame.items().all(|item| item.is_ok()) && header == sum(store, segment, offset, payload);
+        let is_whole =
+            frame.items().all(|item| item.is_ok()) && header == sum(store, segment, offset, payload);
         is_whole.then_some(offset)
     })
 }
@@ -53,5 +54,5 @@ fn looks_like_frame(bytes: &[u8]) -> Option<&[u8]> {
     let payload = rest.get(FRAME_HEADER - 4..)?.get(..u32::from_be_bytes(*length) as usize)?;
     let (received, items) = payload.split_at_checked(PAYLOAD_HEADER)?;
     // A time in this millennium or the next ones, and an item of a known kind.
-    (received.starts_with(&[0; 3]) && matches!(items.first(), Some(1..=3))).then_some(payload)
+    (received.starts_with(&[0; 3]) && matches!(items.first(), Some(&(TABLE | ENTRY)))).then_some(payload)
 }

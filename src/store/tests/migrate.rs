@@ -154,7 +154,7 @@ async fn write_the_file_of_this_version() {
     new.push(Draft { seed: 10, table: 1, expires: Some(START + 5), ..Draft::default() }.new_entry());
     new.push(Draft { seed: 11, recipients: vec![0, 1, 2], ..Draft::default() }.new_entry());
     fixture.store.commit(new.clone()).await.unwrap();
-    fixture.store.drop_for_good(table(0), new[0].entry.id(), DropReason::Retracted).await.unwrap();
+    drop_entries(&fixture.store, table(0), &[new[0].entry.id()]).await;
     fixture.store.index(table(0), 0).await.unwrap();
     fixture.store.compact().await.unwrap();
     fixture.store.close().await.unwrap();

@@ -97,7 +97,6 @@ impl State {
         inode
     }
 
-    /// Half of the numbers it gives are odd.
     fn random(&mut self) -> u64 {
         self.seed += 1;
         u64::from_be_bytes(*Sha256::digest(self.seed.to_be_bytes()).first_chunk().unwrap())
@@ -294,8 +293,8 @@ async fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
         let mut state = machine.state.lock().unwrap();
         state.seed = seed << 32;
         let mut at = 0;
-        for cut in 0..40 {
-            at += 1 + state.random() % if cut < 6 { 8 } else { 120 };
+        for cut in 0..24 {
+            at += 1 + state.random() % if cut < 6 { 8 } else { 200 };
             state.cuts.insert(0, (at, directory.path().join(format!("cut{cut}"))));
         }
     }

@@ -147,3 +147,49 @@ async fn a_segment_that_was_only_begun_is_no_damage() {
     store.commit(series(2, 1)).await.unwrap();
     assert_eq!(verified(&store).await.entries, 3);
 }
+
+#[tokio::test]
+async fn generations_that_are_cut_anew_at_opening_name_the_tables_of_all_that_is_in_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(START);
+    let (path, killed) = (directory.path().join("store"), directory.path().join("killed"));
+    let options = StoreOptions { horizon: Some(30 * DAY), ..StoreOptions::default() };
+    let store = open(&path, options.clone(), &clock).unwrap();
+    // One generation, whose first frame alone names the table; the first half of it goes with its merge.
+    for seed in 0..20 {
+        let created = if seed < 10 { START - 40 * DAY } else { START };
+        store.commit(vec![Draft { seed, created, ..Draft::default() }.new_entry()]).await.unwrap();
+    }
+    copy(&path, &killed);
+    store.close().await.unwrap();
+    let open_small = || {
+        let mut settings = Settings::new(network(), options.clone()).unwrap();
+        settings.delta_bytes = 1000;
+        let opener = Arc::new(|path: &Path| redb::Builder::new().create(path));
+        Store::open_with(&killed, settings, clock.clone(), opener, crate::store::migrate::STEPS).unwrap()
+    };
+    crate::store::fault::arm(&killed, "merge");
+    let store = open_small();
+    let are_named = store.core.delta.all(|generations| {
+        assert!(generations.len() > 5);
+        let is_named = |generation: &delta::Generation| {
+            generation.entries.iter().all(|(facts, _)| generation.concerns(facts.table_no))
+        };
+        generations.iter().all(|generation| is_named(generation))
+    });
+    assert!(are_named);
+    assert!(store.merge().await.is_err());
+    crate::store::fault::disarm(&killed);
+    // Killed again when only what is beyond the horizon was merged, the table is not forgotten with it.
+    while delta::read(&store.core.delta.generations()[0]).next() <= 11 {
+        merge::step(&store.core, |batch| crate::store::retention::retire(batch, 100).map(drop)).unwrap();
+    }
+    let merged = store.core.file.read(|txn| schema::State::read(&txn.open_table(schema::STATE)?)).unwrap();
+    assert!(merged.next_arrival > 5 && merged.charge == 0, "{merged:?}");
+    let killed_again = directory.path().join("again");
+    copy(&killed, &killed_again);
+    store.close().await.unwrap();
+    let store = open(&killed_again, options.clone(), &clock).unwrap();
+    assert_eq!(store.index(table(0), 0).await.unwrap().buckets.iter().map(|b| b.count).sum::<u64>(), 10);
+    assert_eq!(verified(&store).await.entries, 10);
+}
