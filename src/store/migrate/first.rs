@@ -154,6 +154,7 @@ fn take_over(
     if stored > 0 {
         segments.insert(place.segment, (stored, end.offset))?;
     }
+    drop(by_recipient);
     let lost = entries.iter().filter(|entry| entry.moved.is_none()).map(|entry| entry.arrival).collect();
     forget(txn, migrating.settings.network.bucket_bits, &lost)
 }

@@ -152,7 +152,8 @@ async fn buckets_that_did_not_change_are_not_computed_again_for_those_that_did()
     store.commit(new[..60].to_vec()).await.unwrap();
     // In turn: it looks at all of them.
     assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..60], 0).0);
-    let _turn = Arc::clone(&store.core.long).acquire_owned().await.unwrap();
+    // Nobody gets a turn any more.
+    let _waiting = store.core.waiting.acquire_many(u32::try_from(WAITING).unwrap()).await.unwrap();
     for stored in 60..100 {
         store.commit(vec![new[stored].clone()]).await.unwrap();
         assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..=stored], 0).0);

@@ -78,9 +78,16 @@ async fn open_when_free(path: &Path) -> Store {
 #[tokio::test]
 async fn what_is_left_of_a_torn_frame_goes_with_its_segment() {
     let directory = tempfile::tempdir().unwrap();
-    let (path, segment, frames) = killed(directory.path(), 4).await;
+    let (path, running) = (directory.path().join("killed"), directory.path().join("store"));
+    let store = open(&running, StoreOptions::default(), &Clock::manual(START)).unwrap();
+    for seed in 0..4 {
+        store.commit(vec![Draft { seed, length: 20_000, ..Draft::default() }.new_entry()]).await.unwrap();
+    }
+    copy(&running, &path);
+    store.close().await.unwrap();
+    let segment = log::directory_of(&path).join("0000000001.seg");
     let whole = fs::read(&segment).unwrap();
-    fs::write(&segment, &whole[..frames[4] - 1]).unwrap();
+    fs::write(&segment, &whole[..whole.len() - 1]).unwrap();
     let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();
     store.commit(series(4, 1)).await.unwrap();
     store.merge().await.unwrap();
