@@ -123,8 +123,8 @@ pub(super) fn step<T>(
     let oldest = core.delta.oldest_frozen().map(|(oldest, _)| oldest);
     // A table that is named in what is merged later may be named nowhere else.
     let is_needed = |table_no| {
-        let later = core.delta.generations().into_iter().skip(usize::from(oldest.is_some()));
-        later.into_iter().any(|generation| delta::read(&generation).concerns(table_no))
+        let mut later = core.delta.generations().into_iter().skip(usize::from(oldest.is_some()));
+        later.any(|generation| delta::read(&generation).concerns(table_no))
     };
     let (value, retired) = core.file.write(|txn| {
         let mut batch = Batch::open(txn, &core.log, &core.settings, core.clock.now())?;

@@ -131,8 +131,8 @@ async fn an_index_neither_makes_a_merge_nor_needs_one() {
     fixture.store.commit(new[..20].to_vec()).await.unwrap();
     fixture.store.merge().await.unwrap();
     crate::store::fault::arm(&fixture.path(), "merge");
-    for stored in 20..50 {
-        fixture.store.commit(vec![new[stored].clone()]).await.unwrap();
+    for (stored, next) in new.iter().enumerate().skip(20) {
+        fixture.store.commit(vec![next.clone()]).await.unwrap();
         check(&fixture.store, &entries[..=stored], 0).await;
         check(&fixture.store, &entries[..=stored], START - 5 * DAY).await;
     }
@@ -154,8 +154,8 @@ async fn buckets_that_did_not_change_are_not_computed_again_for_those_that_did()
     assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..60], 0).0);
     // Nobody gets a turn any more.
     let _waiting = store.core.waiting.acquire_many(u32::try_from(WAITING).unwrap()).await.unwrap();
-    for stored in 60..100 {
-        store.commit(vec![new[stored].clone()]).await.unwrap();
+    for (stored, next) in new.iter().enumerate().skip(60) {
+        store.commit(vec![next.clone()]).await.unwrap();
         assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..=stored], 0).0);
     }
 }

@@ -24,8 +24,8 @@ async fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
         let mut state = machine.state.lock().unwrap();
         state.seed = seed << 32;
         let mut at = 0;
-        for cut in 0..24 {
-            at += 1 + state.random() % if cut < 6 { 8 } else { 200 };
+        for cut in 0..16 {
+            at += 1 + state.random() % if cut < 6 { 8 } else { 360 };
             let left = directory.path().join(format!("cut{cut}"));
             state.cuts.insert(0, (at, left, cut % 2 == 1));
         }
