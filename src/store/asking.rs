@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-use p2pdb_protocol::id::TableId;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
@@ -48,15 +47,6 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
-    }
-
-    /// Merges the delta if anything in it is of this table.
-    pub(super) async fn merge_table(&self, table: TableId) -> Result<(), StoreError> {
-        let table_no = self.core.live().number_of(&table);
-        match table_no {
-            Some(table_no) if self.core.delta.concerns(table_no) => self.merge().await,
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn check_open(&self) -> Result<(), StoreError> {

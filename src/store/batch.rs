@@ -9,7 +9,7 @@ use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 use super::{
     Settings, charge,
-    delta::{Dropping, Generation},
+    delta::Generation,
     keys::{Found, FoundBy, Keys, insert_all, remove_all},
     live::Retired,
     log::{Kind, Log},
@@ -18,8 +18,8 @@ use super::{
     sketch::Changes,
 };
 
-/// For how long an id stays known that was refused unseen, in seconds.
-const REMEMBER_REFUSED: u64 = 7 * 86_400;
+/// For how long an id stays known whose entry cannot be read, in seconds.
+const REMEMBER_UNREAD: u64 = 7 * 86_400;
 
 /// The open tables of a write transaction, and the counters as they will be at its end.
 pub(super) struct Batch<'t> {
@@ -39,8 +39,8 @@ pub(super) struct Batch<'t> {
     segments: BTreeMap<u32, i64>,
     /// Tables of which an id was forgotten, that may have been the last one.
     thinned: BTreeSet<u32>,
-    /// What was dropped since [`Self::retire`].
-    retired: Option<Retired>,
+    /// What was dropped.
+    retired: Retired,
     txn: &'t WriteTransaction,
     tables: Table<'t, u32, &'static [u8]>,
     locations: Table<'t, u64, LocationRow>,
@@ -74,7 +74,7 @@ impl<'t> Batch<'t> {
             cells: Changes::default(),
             segments: BTreeMap::new(),
             thinned: BTreeSet::new(),
-            retired: None,
+            retired: Retired::default(),
             txn,
             tables: txn.open_table(schema::TABLES)?,
             locations: txn.open_table(schema::LOCATIONS)?,
@@ -89,7 +89,7 @@ impl<'t> Batch<'t> {
         })
     }
 
-    /// Takes over a generation: the rows of its entries, in ascending order, then what it drops, and the mark.
+    /// Takes over a generation: the rows of its entries, in ascending order, and the mark.
     pub(super) fn merge(&mut self, generation: &Generation) -> Result<(), Error> {
         self.keep_tables(generation)?;
         let network = &self.settings.network;
@@ -135,12 +135,7 @@ impl<'t> Batch<'t> {
         self.state.next_arrival = self.state.next_arrival.max(generation.next());
         self.state.position = generation.end;
         self.changed = true;
-        self.apply(&generation.drops)
-    }
-
-    /// From now on, what is dropped is dropped by the operator's rules: somebody has to be told.
-    pub(super) fn retire(&mut self) {
-        self.retired = Some(Retired::default());
+        Ok(())
     }
 
     /// Removes stored entries; with a reason, their ids stay known.
@@ -171,14 +166,12 @@ impl<'t> Batch<'t> {
                 Err(error) => {
                     tracing::error!(arrival, %error, "an entry cannot be read and is dropped");
                     keys.by_table.push((location.table_no, arrival));
-                    if let FoundBy::Id(table_no, id) | FoundBy::Epoch(table_no, _, id) = key {
-                        let forget_at = self.now.saturating_add(REMEMBER_REFUSED);
+                    if let FoundBy::Epoch(table_no, epoch, id) = key {
+                        let forget_at = self.now.saturating_add(REMEMBER_UNREAD);
                         let place = reason.map(|reason| Place::Dropped { reason, forget_at });
                         keys.by_id.push((table_no, id, place));
                         *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -=
                             1;
-                    }
-                    if let FoundBy::Epoch(table_no, epoch, id) = key {
                         left.push(((table_no, epoch), id));
                     }
                 }
@@ -186,9 +179,7 @@ impl<'t> Batch<'t> {
         }
         self.uncount(&gone)?;
         left.iter().for_each(|(cell, id)| self.cells.remove(*cell, *id));
-        if let Some(retired) = &mut self.retired {
-            retired.left.append(&mut left);
-        }
+        self.retired.left.append(&mut left);
         self.changed |= !found.is_empty();
         keys.sort();
         for (table_no, id, place) in &keys.by_id {
@@ -221,24 +212,7 @@ impl<'t> Batch<'t> {
             totals.charge = totals.charge.saturating_sub(charge);
             self.state.charge = self.state.charge.saturating_sub(charge);
             *self.segments.entry(location.segment).or_default() -= location.record_length() as i64;
-            if let Some(retired) = &mut self.retired {
-                retired.gone.push((location.table_no, *location));
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes ids known as dropped, and removes their entries if they are stored.
-    fn apply(&mut self, drops: &[Dropping]) -> Result<(), Error> {
-        for Dropping { table_no, id, reason, at } in drops {
-            match schema::place(&self.by_id, *table_no, id)? {
-                Some(Place::Stored { arrival, .. }) => {
-                    let found = Found { arrival, key: FoundBy::Id(*table_no, *id) };
-                    self.remove(&[found], Some(*reason))?;
-                }
-                Some(Place::Dropped { .. }) => {}
-                None => self.remember(*table_no, id, *reason, at.saturating_add(REMEMBER_REFUSED))?,
-            }
+            self.retired.gone.push((location.table_no, *location));
         }
         Ok(())
     }
@@ -267,9 +241,7 @@ impl<'t> Batch<'t> {
         self.state.dropped = self.state.dropped.saturating_sub(forgotten);
         self.state.charge = self.state.charge.saturating_sub(forgotten * charge::DROPPED);
         self.changed |= forgotten > 0;
-        if let Some(retired) = &mut self.retired {
-            retired.forgotten += forgotten;
-        }
+        self.retired.forgotten += forgotten;
         Ok(forgotten)
     }
 
@@ -291,13 +263,15 @@ impl<'t> Batch<'t> {
             .try_for_each(|second| self.by_received.remove(second).map(drop).map_err(Error::from))
     }
 
-    /// Writes the counters; what was retired, and whether anything changed at all.
-    pub(super) fn finish(mut self) -> Result<(Retired, bool), Error> {
+    /// Writes the counters; what was dropped, if anything changed at all. Tables that are needed stay, also if nothing
+    /// is known of them here.
+    pub(super) fn finish(mut self, is_needed: impl Fn(u32) -> bool) -> Result<Option<Retired>, Error> {
         if !self.changed {
-            return Ok((Retired::default(), false));
+            return Ok(None);
         }
         self.state.change += 1;
-        self.remove_empty_tables()?;
+        self.retired.change = self.state.change;
+        self.remove_empty_tables(is_needed)?;
         self.forget_seconds()?;
         let mut rows = self.txn.open_table(schema::BUCKETS)?;
         for (key, difference) in self.buckets {
@@ -336,7 +310,7 @@ impl<'t> Batch<'t> {
             }
         }
         self.txn.open_table(schema::STATE)?.insert((), self.state.to_row())?;
-        Ok((self.retired.unwrap_or_default(), true))
+        Ok(Some(self.retired))
     }
 
     pub(super) const fn settings(&self) -> &'t Settings {
@@ -369,9 +343,7 @@ impl<'t> Batch<'t> {
         self.state.dropped += 1;
         self.state.charge += charge::DROPPED;
         self.changed = true;
-        if let Some(retired) = &mut self.retired {
-            retired.remembered += 1;
-        }
+        self.retired.remembered += 1;
         Ok(())
     }
 }

@@ -36,11 +36,13 @@ struct Candidate {
     number: u32,
     stored: u64,
     end: u64,
+    /// Of its file: what a torn write left behind the end is dead, too.
+    length: u64,
 }
 
 impl Candidate {
     fn dead(&self) -> u64 {
-        self.end.saturating_sub(SEGMENT_HEADER + self.stored)
+        self.length.saturating_sub(SEGMENT_HEADER + self.stored)
     }
 }
 
@@ -56,7 +58,7 @@ impl Cleaner {
             }
             // The one with the least to be copied for what it gives back.
             let worst =
-                candidates.iter().max_by_key(|candidate| (candidate.dead() << 16) / candidate.end.max(1));
+                candidates.iter().max_by_key(|candidate| (candidate.dead() << 16) / candidate.length.max(1));
             let Some(worst) = worst else { return Ok(()) };
             self.rewrite(core, worst)?;
         }
@@ -67,7 +69,7 @@ impl Cleaner {
         let old = self.candidates(core)?;
         // What is moved there meanwhile is whole.
         self.moved = None;
-        for candidate in old.iter().filter(|candidate| candidate.dead() > candidate.end / COMPACTED) {
+        for candidate in old.iter().filter(|candidate| candidate.dead() > candidate.length / COMPACTED) {
             self.rewrite(core, candidate)?;
         }
         Ok(())
@@ -83,11 +85,10 @@ impl Cleaner {
             for row in txn.open_table(schema::SEGMENTS)?.iter()? {
                 let (number, row) = row?;
                 let (number, (stored, end)) = (number.value(), row.value());
-                let is_done = segments
-                    .get(&number)
-                    .is_some_and(|segment| segment.kind == Kind::Moved || number < mark.segment);
+                let Some(segment) = segments.get(&number) else { continue };
+                let is_done = segment.kind == Kind::Moved || number < mark.segment;
                 if is_done && growing != Some(number) && !self.damaged.contains(&number) {
-                    candidates.push(Candidate { number, stored, end });
+                    candidates.push(Candidate { number, stored, end, length: segment.length()? });
                 }
             }
             Ok(candidates)
@@ -107,7 +108,7 @@ impl Cleaner {
                 return Err(error);
             }
         };
-        core.file.write(|txn| {
+        let change = core.file.write(|txn| {
             let mut locations = txn.open_table(schema::LOCATIONS)?;
             let mut segments = txn.open_table(schema::SEGMENTS)?;
             for (arrival, to) in &moved {
@@ -120,10 +121,12 @@ impl Cleaner {
             // Who verifies has seen other places.
             let mut counters = txn.open_table(schema::STATE)?;
             let state = State::read(&counters)?;
-            counters.insert((), State { change: state.change + 1, ..state }.to_row())?;
+            let change = state.change + 1;
+            counters.insert((), State { change, ..state }.to_row())?;
             fault::point(core.file.path(), "move")?;
-            Ok(((), true))
+            Ok((change, true))
         })?;
+        core.live_mut().state.change = change;
         fault::point(core.file.path(), "moved").map_err(|error| core.file.fault(error.into()))?;
         delete_dead(core)
     }

@@ -15,7 +15,7 @@ use p2pdb_protocol::id::{EntryId, TableId};
 
 use super::{
     record::{Facts, Location},
-    schema::{DropReason, Place, Position},
+    schema::{Place, Position},
 };
 
 /// Entries of a generation at which it is merged.
@@ -26,16 +26,6 @@ pub(super) const BYTES: u64 = 64 << 20;
 /// A generation, which only the writer changes.
 pub(super) type Shared = Arc<RwLock<Generation>>;
 
-/// An id that is to be known as dropped.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Dropping {
-    pub(super) table_no: u32,
-    pub(super) id: EntryId,
-    pub(super) reason: DropReason,
-    /// When that was.
-    pub(super) at: u64,
-}
-
 /// What one merge takes over.
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -43,13 +33,14 @@ pub(super) struct Generation {
     pub(super) first: u64,
     /// Ascending, without gaps.
     pub(super) entries: Vec<(Facts, Location)>,
-    /// They concern entries of this generation or before.
-    pub(super) drops: Vec<Dropping>,
     /// Every table that something here is of.
     pub(super) tables: BTreeMap<u32, (TableId, Bytes)>,
     by_id: BTreeMap<(u32, EntryId), Place>,
     by_recipient: HashMap<u64, Vec<u64>>,
     by_table: HashMap<u32, Vec<u64>>,
+    /// When the first of them expires, and the first was created; never, if there is none.
+    first_expires: u64,
+    first_created: u64,
     /// The place in the log behind it.
     pub(super) end: Position,
     bytes: u64,
@@ -61,11 +52,12 @@ impl Generation {
         Self {
             first,
             entries: Vec::new(),
-            drops: Vec::new(),
             tables: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_recipient: HashMap::new(),
             by_table: HashMap::new(),
+            first_expires: u64::MAX,
+            first_created: u64::MAX,
             end,
             bytes: 0,
         }
@@ -78,14 +70,9 @@ impl Generation {
             self.by_recipient.entry(*prefix).or_default().push(arrival);
         }
         self.by_table.entry(facts.table_no).or_default().push(arrival);
+        self.first_expires = self.first_expires.min(facts.expires.unwrap_or(u64::MAX));
+        self.first_created = self.first_created.min(facts.created);
         self.entries.push((facts, location));
-    }
-
-    pub(super) fn add_drop(&mut self, drop: Dropping) {
-        // The merge says until when.
-        let place = Place::Dropped { reason: drop.reason, forget_at: u64::MAX };
-        self.by_id.insert((drop.table_no, drop.id), place);
-        self.drops.push(drop);
     }
 
     /// Notes that a frame was taken up as a whole.
@@ -100,11 +87,16 @@ impl Generation {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.drops.is_empty()
+        self.entries.is_empty()
     }
 
     pub(super) fn is_full(&self, most_bytes: u64) -> bool {
-        self.entries.len() + self.drops.len() >= ENTRIES || self.bytes >= most_bytes
+        self.entries.len() >= ENTRIES || self.bytes >= most_bytes
+    }
+
+    /// Whether an entry here has expired, or was created before the horizon.
+    fn is_due(&self, now: u64, horizon_start: u64) -> bool {
+        self.first_expires <= now || self.first_created < horizon_start
     }
 
     /// Whether anything here is of this table.
@@ -200,24 +192,38 @@ impl Delta {
         generations.first().filter(|_| waiting > 0).map(|oldest| (Arc::clone(oldest), waiting))
     }
 
-    /// Forgets the oldest generation, which is merged.
-    pub(super) fn remove_oldest(&self) {
+    /// Forgets the generations that do not reach behind `merged`, but for the one that grows.
+    pub(super) fn forget(&self, merged: Position) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if generations.len() > 1 {
+        while generations.len() > 1 && generations.first().is_some_and(|oldest| read(oldest).end <= merged) {
             generations.remove(0);
         }
     }
 
-    /// Looks at all generations while none of them grows. Counters are locked after generations, never before.
-    pub(super) fn all<T>(&self, look: impl FnOnce(&[RwLockReadGuard<'_, Generation>]) -> T) -> T {
-        let generations = self.generations();
-        let guards: Vec<_> = generations.iter().map(read).collect();
-        look(&guards)
+    /// Whether all of them together hold as much as two may.
+    pub(super) fn is_full(&self, most_bytes: u64) -> bool {
+        let count = |generations: &[RwLockReadGuard<'_, Generation>]| {
+            generations.iter().map(|generation| generation.entries.len()).sum::<usize>()
+        };
+        self.all(count) >= 2 * ENTRIES || self.bytes() >= 2 * most_bytes
     }
 
-    /// Whether anything that is not merged is of this table.
-    pub(super) fn concerns(&self, table_no: u32) -> bool {
-        self.generations().iter().any(|generation| read(generation).concerns(table_no))
+    /// Bytes of the log that are not merged.
+    pub(super) fn bytes(&self) -> u64 {
+        self.all(|generations| generations.iter().map(|generation| generation.bytes).sum())
+    }
+
+    /// Whether an entry that is not merged has expired, or was created before the horizon.
+    pub(super) fn is_due(&self, now: u64, horizon_start: u64) -> bool {
+        self.all(|generations| generations.iter().any(|generation| generation.is_due(now, horizon_start)))
+    }
+
+    /// Looks at all generations while none of them grows and none begins. Counters are locked after generations, never
+    /// before.
+    pub(super) fn all<T>(&self, look: impl FnOnce(&[RwLockReadGuard<'_, Generation>]) -> T) -> T {
+        let generations = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let guards: Vec<_> = generations.iter().map(read).collect();
+        look(&guards)
     }
 }
 

@@ -15,7 +15,8 @@ use redb::{
 
 use super::{
     error::StoreError,
-    log::{on_disk, sync_directory},
+    log::{Disk, on_disk, parent},
+    options::Settings,
     schema::{self, META, SCHEMA_VERSION, STATE, State, damaged},
 };
 
@@ -44,10 +45,11 @@ impl StoreFile {
     pub(super) fn open(
         path: &Path,
         opener: Opener,
-        network: NetworkId,
+        settings: &Settings,
     ) -> Result<(Self, [u8; 8], u32), StoreError> {
+        let network = settings.network.id();
         if !exists(path)? {
-            create(path, &opener, network).map_err(|error| fault(path, error))?;
+            create(path, &opener, &*settings.disk, network).map_err(|error| fault(path, error))?;
         }
         let slot = RwLock::new(Slot { database: None, generation: 0, closed: false });
         let file = Self { path: path.to_owned(), opener, slot };
@@ -231,7 +233,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
 
 /// Makes a new store beside `path` and moves it there when it is whole, so that being killed meanwhile
 /// leaves nothing that looks like a damaged store, and who does the same at the same time is not disturbed.
-fn create(path: &Path, opener: &Opener, network: NetworkId) -> Result<(), Error> {
+fn create(path: &Path, opener: &Opener, disk: &dyn Disk, network: NetworkId) -> Result<(), Error> {
     let (mut store_id, mut suffix) = ([0; 8], [0; 8]);
     getrandom::fill(&mut store_id).map_err(io::Error::other)?;
     getrandom::fill(&mut suffix).map_err(io::Error::other)?;
@@ -243,7 +245,7 @@ fn create(path: &Path, opener: &Opener, network: NetworkId) -> Result<(), Error>
     // Gone already if it was moved.
     let _ = fs::remove_file(&unfinished);
     made?;
-    Ok(sync_directory(path.parent())?)
+    Ok(disk.sync_directory(parent(path))?)
 }
 
 fn create_at(path: &Path, opener: &Opener, network: NetworkId, store_id: [u8; 8]) -> Result<(), Error> {

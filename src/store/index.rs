@@ -2,9 +2,8 @@
 //!
 //! The digests of the whole table are kept in the file and computed anew for the buckets that changed, when
 //! somebody asks. A scope that leaves out a part of the table (a peer with a shorter horizon asks for it) is
-//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes. The
-//! digests are of what is merged: who asks for those of a table has the delta merged first if something in it is of that
-//! table. The ids of a bucket are read through the delta.
+//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes. So are
+//! the digests of buckets that the delta adds ids to, until more come: who asks neither waits for a merge nor makes one.
 //!
 //! Any peer can ask for a scope that nobody asked for before, and for the ids of a bucket full of those that were
 //! dropped. So whoever wants an answer says how many ids it may look at, and the store makes answers that
@@ -13,6 +12,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,14 +22,14 @@ use p2pdb_protocol::{
     id::{EntryId, TableId},
     network::Network,
 };
-use redb::{Error, ReadTransaction};
+use redb::{Error, ReadOnlyTable, ReadTransaction};
 
 use super::{
-    schema::{self, Bucket, Place, State},
+    schema::{self, Bucket, Place},
     view::View,
 };
 
-/// Scopes kept in memory, of at most 4,096 buckets of 32 bytes each.
+/// Scopes kept in memory, of at most 4,096 buckets of 48 bytes each.
 const SCOPES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 /// Rows of dropped or older ids that one page of ids passes over, once it has found any.
 const PASS_OVER: u64 = 100_000;
@@ -66,10 +66,16 @@ pub(super) struct FreshDigest {
 /// The scopes in memory, by table number and the start of the scope.
 pub(super) struct Scopes(Mutex<LruCache<(u32, u64), Arc<Scope>>>);
 
-struct Scope {
-    /// The [`State::change`] that the buckets are of.
-    change: u64,
-    buckets: BTreeMap<u16, (u64, [u8; 16])>,
+type Scope = BTreeMap<u16, Known>;
+
+/// Count and digest of a bucket in a scope.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// The [`Bucket::changed`] that they are of, and the newest entry in the delta; 0 if there is none.
+    changed: u64,
+    newest: u64,
+    count: u64,
+    digest: [u8; 16],
 }
 
 impl Default for Scopes {
@@ -78,129 +84,122 @@ impl Default for Scopes {
     }
 }
 
-/// The buckets of the table in the scope from `since` on, and the digests that were computed for the whole table;
-/// nothing if it takes to look at more than `most` ids.
+/// The buckets of the table in the scope from `since` on, and digests to keep in the file; nothing if it takes to look at
+/// more than `most` ids.
 pub(super) fn buckets(
-    txn: &ReadTransaction,
-    network: &Network,
-    scopes: &Scopes,
+    view: &View<'_>,
     table: &TableId,
     since: u64,
     most: u64,
 ) -> Result<Option<Buckets>, Error> {
-    let Some(table_no) = number_of(txn, table)? else { return Ok(Some(Buckets::default())) };
-    if !is_inhabited(txn, network, table_no, since)? {
-        return Ok(Some(Buckets::default()));
-    }
-    let older = (table_no, 0, 0)..(table_no, network.epoch(since), 0);
-    if txn.open_table(schema::BY_EPOCH)?.range(older)?.next().is_none() {
-        whole(txn, network, table_no, most)
+    let (network, txn) = (&view.settings().network, view.txn);
+    let table_no = view.live().number_of(table);
+    let Some(table_no) = table_no else { return Ok(Some(Buckets::default())) };
+    let fresh = view.fresh_buckets(table_no, since);
+    let rows = txn.open_table(schema::BUCKETS)?;
+    let mut merged = BTreeMap::new();
+    if is_inhabited(txn, network, table_no, since)? {
+        for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
+            let (key, row) = row?;
+            merged.insert(key.value().1, Bucket::from_row(row.value()));
+        }
     } else {
-        let summaries = scoped(txn, network, scopes, table_no, since, most)?;
-        Ok(summaries.map(|summaries| (summaries, Vec::new())))
+        for bucket in fresh.keys() {
+            let row = rows.get((table_no, *bucket))?;
+            merged.insert(*bucket, row.map(|row| Bucket::from_row(row.value())).unwrap_or_default());
+        }
     }
+    for bucket in fresh.keys() {
+        merged.entry(*bucket).or_default();
+    }
+
+    let older = (table_no, 0, 0)..(table_no, network.epoch(since), 0);
+    let is_whole = txn.open_table(schema::BY_EPOCH)?.range(older)?.next().is_none();
+    let scopes = || view.core.scopes.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = scopes().get(&(table_no, since)).cloned().unwrap_or_default();
+    let (mut scope, mut to_keep, mut looked_at) = (Scope::new(), Vec::new(), 0);
+    for (number, bucket) in merged {
+        let (key, changed) = ((table_no, number), bucket.changed);
+        let newest = fresh.get(&number).copied().unwrap_or(0);
+        let is_kept = is_whole && newest == 0;
+        let found = match known.get(&number) {
+            _ if is_kept && bucket.digested == changed => {
+                Known { changed, newest, count: bucket.count, digest: bucket.digest }
+            }
+            Some(known) if (known.changed, known.newest) == (changed, newest) => *known,
+            _ => {
+                let (first, last) = id_range(number, network.bucket_bits);
+                let fresh =
+                    if newest == 0 { BTreeMap::new() } else { view.fresh_places(table_no, first..=last) };
+                looked_at += bucket.count + fresh.len() as u64;
+                if looked_at > most {
+                    return Ok(None);
+                }
+                let (count, digest) = digest_of(txn, network, key, since, fresh)?;
+                if is_kept {
+                    to_keep.push(FreshDigest { key, changed, digest });
+                }
+                Known { changed, newest, count, digest }
+            }
+        };
+        scope.insert(number, found);
+    }
+    let listed = scope.iter().filter(|(_, known)| known.count > 0);
+    let summaries = listed.map(|(bucket, known)| BucketSummary {
+        bucket: *bucket,
+        count: known.count,
+        digest: Digest::from_bytes(known.digest),
+    });
+    let summaries = summaries.collect();
+    if !(is_whole && fresh.is_empty()) {
+        scopes().put((table_no, since), Arc::new(scope));
+    }
+    Ok(Some((summaries, to_keep)))
 }
 
 /// Summaries, and digests to keep.
 type Buckets = (Vec<BucketSummary>, Vec<FreshDigest>);
 
-/// Whether the table has entries in the scope.
+/// Whether the table has merged entries in the scope.
 fn is_inhabited(txn: &ReadTransaction, network: &Network, table_no: u32, since: u64) -> Result<bool, Error> {
     let scope = (table_no, network.epoch(since), 0)..=(table_no, u64::MAX, u64::MAX);
     Ok(txn.open_table(schema::BY_EPOCH)?.range(scope)?.next().is_some())
 }
 
-/// The whole table, from the digests in the file.
-fn whole(
-    txn: &ReadTransaction,
-    network: &Network,
-    table_no: u32,
-    most: u64,
-) -> Result<Option<Buckets>, Error> {
-    let rows = txn.open_table(schema::BUCKETS)?;
-    let (mut summaries, mut fresh, mut looked_at) = (Vec::new(), Vec::new(), 0);
-    for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
-        let (key, row) = row?;
-        let (key, bucket) = (key.value(), Bucket::from_row(row.value()));
-        let mut digest = bucket.digest;
-        if bucket.digested != bucket.changed {
-            looked_at += bucket.count;
-            if looked_at > most {
-                return Ok(None);
-            }
-            digest = digest_of(txn, network, key, 0)?.1;
-            fresh.push(FreshDigest { key, changed: bucket.changed, digest });
-        }
-        summaries.push(BucketSummary {
-            bucket: key.1,
-            count: bucket.count,
-            digest: Digest::from_bytes(digest),
-        });
-    }
-    Ok(Some((summaries, fresh)))
-}
-
-/// A part of the table, from the scope in memory and the buckets that changed since.
-fn scoped(
-    txn: &ReadTransaction,
-    network: &Network,
-    scopes: &Scopes,
-    table_no: u32,
-    since: u64,
-    most: u64,
-) -> Result<Option<Vec<BucketSummary>>, Error> {
-    let change = State::read(&txn.open_table(schema::STATE)?)?.change;
-    let lock = || scopes.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = lock().get(&(table_no, since)).cloned();
-    let (mut buckets, mut looked_at) = (BTreeMap::new(), 0);
-    let rows = txn.open_table(schema::BUCKETS)?;
-    for row in rows.range((table_no, 0)..=(table_no, u16::MAX))? {
-        let (key, row) = row?;
-        let (key, Bucket { count, changed, .. }) = (key.value(), Bucket::from_row(row.value()));
-        let (count, digest) = match &known {
-            // Absent in a scope of this age: nothing of the bucket was in the scope.
-            Some(scope) if changed <= scope.change => scope.buckets.get(&key.1).copied().unwrap_or_default(),
-            _ => {
-                looked_at += count;
-                if looked_at > most {
-                    return Ok(None);
-                }
-                digest_of(txn, network, key, since)?
-            }
-        };
-        if count > 0 {
-            buckets.insert(key.1, (count, digest));
-        }
-    }
-    let summary = |(bucket, (count, digest)): (&u16, &(u64, [u8; 16]))| BucketSummary {
-        bucket: *bucket,
-        count: *count,
-        digest: Digest::from_bytes(*digest),
-    };
-    let summaries = buckets.iter().map(summary).collect();
-    lock().put((table_no, since), Arc::new(Scope { change, buckets }));
-    Ok(Some(summaries))
-}
-
-/// Count and digest of the ids of a bucket created at `since` or later.
+/// Count and digest of the ids of a bucket created at `since` or later, with those that the delta has of it.
 pub(super) fn digest_of(
     txn: &ReadTransaction,
     network: &Network,
     (table_no, bucket): (u32, u16),
     since: u64,
+    fresh: BTreeMap<EntryId, Place>,
 ) -> Result<(u64, [u8; 16]), Error> {
     let (first, last) = id_range(bucket, network.bucket_bits);
-    let ids = txn.open_table(schema::BY_ID)?;
+    let rows = txn.open_table(schema::BY_ID)?;
     let mut digester = Digester::new();
     let mut count = 0;
-    for row in ids.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))? {
-        let (key, place) = row?;
-        if is_in_scope(Place::from_row(place.value())?, since) {
-            digester.push(&EntryId::from_bytes(*key.value().1));
+    for place in with_fresh(places(&rows, table_no, first..=last)?, fresh) {
+        let (id, place) = place?;
+        if is_in_scope(place, since) {
+            digester.push(&id);
             count += 1;
         }
     }
     Ok((count, *digester.finish().as_bytes()))
+}
+
+/// The merged ids of a table in this range, ascending.
+fn places(
+    by_id: &ReadOnlyTable<(u32, &'static [u8; 32]), (u8, u64, u64)>,
+    table_no: u32,
+    ids: RangeInclusive<EntryId>,
+) -> Result<impl Iterator<Item = Result<(EntryId, Place), Error>>, Error> {
+    let (first, last) = ids.into_inner();
+    let rows = by_id.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))?;
+    Ok(rows.map(|row| {
+        let (key, place) = row?;
+        Ok((EntryId::from_bytes(*key.value().1), Place::from_row(place.value())?))
+    }))
 }
 
 /// The ids of a bucket in the scope, after `after`; nothing if it takes to look at more than `most` ids.
@@ -230,11 +229,7 @@ pub(super) fn ids(
     }
     let (mut ids, mut looked_at) = (Vec::new(), 0);
     let rows = view.txn.open_table(schema::BY_ID)?;
-    let rows = rows.range((table_no, start.as_bytes())..=(table_no, last.as_bytes()))?.map(|row| {
-        let (key, place) = row?;
-        Ok((EntryId::from_bytes(*key.value().1), Place::from_row(place.value())?))
-    });
-    for place in with_fresh(rows, fresh) {
+    for place in with_fresh(places(&rows, table_no, start..=last)?, fresh) {
         let (id, place) = place?;
         looked_at += 1;
         if ids.is_empty() && looked_at > most {
@@ -269,12 +264,6 @@ fn with_fresh(
         (None, Some(_)) => fresh.next().map(Ok),
         _ => rows.next(),
     })
-}
-
-/// The number of a table, if the store knows it.
-pub(super) fn number_of(txn: &ReadTransaction, table: &TableId) -> Result<Option<u32>, Error> {
-    let numbers = txn.open_table(schema::TABLE_NUMBERS)?;
-    Ok(numbers.get(table.as_bytes())?.map(|number| number.value()))
 }
 
 const fn is_in_scope(place: Place, since: u64) -> bool {

@@ -15,8 +15,6 @@ pub(super) struct Found {
 /// An index row, but for the arrival number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FoundBy {
-    /// Table number and id.
-    Id(u32, EntryId),
     /// Table number and class.
     Class(u32, u16),
     /// Table number, epoch and id.
@@ -49,8 +47,6 @@ impl Keys {
 
     pub(super) fn add_found(&mut self, found: FoundBy, arrival: u64) {
         match found {
-            // A row by id is either replaced or, if the entry is missing, all that says that the id is known.
-            FoundBy::Id(..) => {}
             FoundBy::Class(table_no, class) => self.by_class.push((table_no, class, arrival)),
             FoundBy::Epoch(table_no, epoch, id) => self.by_epoch.push(((table_no, epoch, arrival), id)),
             FoundBy::Expiry(expires) => self.by_expiry.push((expires, arrival)),

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use p2pdb_protocol::{
     id::{EntryId, TableId},
+    network::Network,
     reconcile::sketch::{Element, Summary},
 };
 use redb::{Error, ReadTransaction, ReadableTable};
 
 use super::{
     Settings, charge,
+    delta::Generation,
     record::{Facts, Location},
     retention::Swept,
     schema::{self, State, TableTotals, parse_table},
@@ -86,6 +88,19 @@ impl Live {
         }
     }
 
+    /// Takes up entries of the log that the file does not have yet.
+    pub(super) fn take_up(&mut self, generation: &Generation, network: &Network) {
+        for (number, (table, spki)) in &generation.tables {
+            self.add_table(*number, *table, spki.clone());
+        }
+        for (facts, location) in &generation.entries {
+            self.stored(facts, location);
+            let mut id = Summary::default();
+            id.insert(&Element::of(&facts.id));
+            self.came(facts.cell(network), &id);
+        }
+    }
+
     /// Counts an entry that came.
     pub(super) fn stored(&mut self, facts: &Facts, location: &Location) {
         let charge = location.charge();
@@ -114,16 +129,6 @@ impl Live {
         }
     }
 
-    /// Counts an id that is dropped, and its entry if it was stored.
-    pub(super) fn dropped(&mut self, table_no: u32, id: &EntryId, entry: Option<(Location, u64)>) {
-        if let Some((location, epoch)) = entry {
-            self.gone(table_no, &location);
-            self.left((table_no, epoch), &Element::of(id));
-        }
-        self.state.dropped += 1;
-        self.state.charge += charge::DROPPED;
-    }
-
     fn gone(&mut self, table_no: u32, location: &Location) {
         if let Some(LiveTable { totals, .. }) = self.tables.get_mut(&table_no) {
             totals.entries = totals.entries.saturating_sub(1);
@@ -133,9 +138,10 @@ impl Live {
         self.state.charge = self.state.charge.saturating_sub(location.charge());
     }
 
-    /// Takes over what a merge dropped on its own.
+    /// Takes over what a merge dropped.
     pub(super) fn merged(&mut self, retired: &Retired, is_in_delta: impl Fn(u32) -> bool) {
-        let Retired { gone, remembered, forgotten, tables, .. } = retired;
+        let Retired { change, gone, remembered, forgotten, tables, .. } = retired;
+        self.state.change = *change;
         for (table_no, location) in gone {
             self.gone(*table_no, location);
         }
@@ -167,9 +173,11 @@ impl Live {
     }
 }
 
-/// What a merge dropped by the operator's rules, and not because the log said so.
+/// What a merge dropped.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
+    /// The [`State::change`] that it made.
+    pub(super) change: u64,
     /// Entries, with their table.
     pub(super) gone: Vec<(u32, Location)>,
     /// Their ids and cells, as far as they can be read.

@@ -20,6 +20,7 @@ use super::{
     clean::Cleaner,
     delta, fault,
     index::FreshDigest,
+    live::Live,
     log::Kind,
     retention::{self, STEP, Swept},
     schema::{self, Bucket, State},
@@ -114,24 +115,31 @@ fn merge_but(core: &Core, left: usize) -> Result<(), StoreError> {
 }
 
 /// One transaction: merges the oldest generation that waits for it, then does `work`.
-fn step<T>(
+pub(super) fn step<T>(
     core: &Core,
     work: impl FnOnce(&mut Batch<'_>) -> Result<T, redb::Error>,
 ) -> Result<T, StoreError> {
+    catch_up(core)?;
     let oldest = core.delta.oldest_frozen().map(|(oldest, _)| oldest);
-    let (value, retired, is_merged) = core.file.write(|txn| {
+    // A table that is named in what is merged later may be named nowhere else.
+    let is_needed = |table_no| {
+        let mut later = core.delta.generations().into_iter().skip(usize::from(oldest.is_some()));
+        later.any(|generation| delta::read(&generation).concerns(table_no))
+    };
+    let (value, retired) = core.file.write(|txn| {
         let mut batch = Batch::open(txn, &core.log, &core.settings, core.clock.now())?;
         if let Some(oldest) = &oldest {
             batch.merge(&delta::read(oldest))?;
         }
-        batch.retire();
         let value = work(&mut batch)?;
         fault::point(core.file.path(), "merge")?;
-        let (retired, changed) = batch.finish()?;
-        Ok(((value, retired, changed), changed))
+        let retired = batch.finish(is_needed)?;
+        let changed = retired.is_some();
+        Ok(((value, retired), changed))
     })?;
-    if oldest.is_some() {
-        core.delta.remove_oldest();
+    let Some(retired) = retired else { return Ok(value) };
+    if let Some(oldest) = oldest {
+        core.delta.forget(delta::read(&oldest).end);
     }
     core.delta.all(|generations| {
         let concerns = |table_no| generations.iter().any(|generation| generation.concerns(table_no));
@@ -142,17 +150,37 @@ fn step<T>(
         let mut live = core.live_mut();
         elements.iter().for_each(|(cell, element)| live.left(*cell, element));
     }
-    if is_merged {
-        fault::point(core.file.path(), "merged").map_err(|error| core.file.fault(error.into()))?;
-        delete_dead(core)?;
-    }
+    fault::point(core.file.path(), "merged").map_err(|error| core.file.fault(error.into()))?;
+    delete_dead(core)?;
     Ok(value)
+}
+
+/// Makes memory what the file says, if that changed unseen: a commit that failed may have taken effect all the same.
+fn catch_up(core: &Core) -> Result<(), StoreError> {
+    let known = core.live().state.change;
+    let changed = core.file.read(|txn| {
+        let state = State::read(&txn.open_table(schema::STATE)?)?;
+        if state.change == known { Ok(None) } else { Live::load(txn).map(Some) }
+    })?;
+    let Some(mut live) = changed else { return Ok(()) };
+    tracing::warn!("a write that failed took effect all the same");
+    let merged = live.state.position;
+    core.delta.forget(merged);
+    core.delta.all(|generations| {
+        for generation in generations.iter().filter(|generation| generation.end > merged) {
+            live.take_up(generation, &core.settings.network);
+        }
+        let mut known = core.live_mut();
+        live.swept = std::mem::take(&mut known.swept);
+        *known = live;
+    });
+    Ok(())
 }
 
 fn sweep(core: &Core) -> Result<Swept, StoreError> {
     merge_but(core, 1)?;
     let mut swept = step(core, retention::sweep)?;
-    swept.add(std::mem::take(&mut core.live_mut().swept));
+    swept.add(core.take_swept());
     Ok(swept)
 }
 

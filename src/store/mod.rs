@@ -55,7 +55,6 @@ pub use self::{
     options::StoreOptions,
     query::Page,
     retention::Swept,
-    schema::DropReason,
     sketch::Sketched,
     summary::{Presence, Stats, TableSummary},
     verify::{Report, VerifyProgress},
@@ -145,34 +144,23 @@ impl Store {
         self.ask(|answer| Request::Commit(entries, answer)).await
     }
 
-    /// Makes an id known as dropped, and removes its entry if it is stored (SPEC 6.3).
-    ///
-    /// Does nothing if the table is unknown or too many dropped ids are kept already.
-    ///
-    /// # Errors
-    /// If it could not be written.
-    pub async fn drop_for_good(
-        &self,
-        table: TableId,
-        id: EntryId,
-        reason: DropReason,
-    ) -> Result<(), StoreError> {
-        self.ask(|answer| Request::Drop(table, id, reason, answer)).await
-    }
-
     /// Drops what is expired, beyond the horizon or over a limit, in steps that let others write in between.
+    ///
+    /// Nothing is written if nothing is due.
     ///
     /// # Errors
     /// If it could not be written; what was dropped before stays so.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
-        let mut swept = Swept::default();
-        loop {
+        self.check_open()?;
+        let mut swept = self.core.take_swept();
+        while self.core.is_due_in_delta() || self.look(retention::is_due).await? {
             let step = self.ask(Request::Sweep).await?;
             if step.total() == 0 {
-                return Ok(swept);
+                break;
             }
             swept.add(step);
         }
+        Ok(swept)
     }
 
     /// Merges what was committed into the indexes, which happens on its own now and then.
@@ -266,13 +254,9 @@ impl Store {
     /// If the file could not be read, or [`StoreError::Busy`] if the answer would take long and others wait for such
     /// answers already.
     pub async fn index(&self, table: TableId, since: u64) -> Result<Index, StoreError> {
-        self.merge_table(table).await?;
         let since = self.scope_for(since);
-        let (buckets, fresh): (Vec<BucketSummary>, _) = self
-            .in_turn(move |view, most| {
-                index::buckets(view.txn, &view.settings().network, &view.core.scopes, &table, since, most)
-            })
-            .await?;
+        let (buckets, fresh): (Vec<BucketSummary>, _) =
+            self.in_turn(move |view, most| index::buckets(view, &table, since, most)).await?;
         if !fresh.is_empty() {
             // If the writer is busy, the next one who asks computes them again.
             let _ = self.requests.try_send(Request::Digests(fresh));

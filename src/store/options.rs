@@ -1,10 +1,16 @@
 //! What an operator can set, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use p2pdb_protocol::{id::TableId, network::Network};
 
-use super::{DropReason, StoreError, charge, delta::BYTES, query::Bounds};
+use super::{
+    StoreError, charge,
+    delta::BYTES,
+    log::{Disk, LocalDisk},
+    query::Bounds,
+    schema::DropReason,
+};
 
 /// Bytes of a segment of the log, if the disk's limit leaves room for it: few files, and little that is kept for want
 /// of a whole segment that can go.
@@ -62,6 +68,7 @@ pub(super) struct Settings {
     pub(super) delta_bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) bounds: Bounds,
+    pub(super) disk: Arc<dyn Disk>,
     table_max_disk: Option<u64>,
     table_limits: BTreeMap<TableId, u64>,
 }
@@ -91,6 +98,7 @@ impl Settings {
             delta_bytes: charge::share(max_disk).min(BYTES),
             segment_bytes: charge::share(max_disk).min(SEGMENT_BYTES),
             bounds: Bounds::default(),
+            disk: Arc::new(LocalDisk),
             table_max_disk,
             table_limits,
         })

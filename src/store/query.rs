@@ -183,12 +183,10 @@ impl Query<'_> {
             || facts.received < self.received_from
             || filter.created_from.is_some_and(|from| facts.created < from)
             || filter.created_until.is_some_and(|until| facts.created >= until)
-            || filter
-                .bucket
-                .is_some_and(|bucket| bucket_of(&facts.id, self.view.settings().network.bucket_bits) != bucket)
+            || filter.bucket.is_some_and(|bucket| {
+                bucket_of(&facts.id, self.view.settings().network.bucket_bits) != bucket
+            })
             || !(filter.ids.is_empty() || filter.ids.contains(&facts.id))
-            // Dropped, but not from the indexes yet.
-            || matches!(self.view.fresh_place(facts.table_no, facts.id), Some(Place::Dropped { .. }))
         {
             return Ok(false);
         }

@@ -7,11 +7,12 @@ use p2pdb_protocol::id::EntryId;
 use redb::{Error, Range, ReadableTable};
 
 use super::{
-    Settings,
+    Core, Settings,
     batch::Batch,
     charge,
     keys::{Found, FoundBy},
-    schema::DropReason,
+    schema::{self, DropReason},
+    view::View,
 };
 
 /// Entries dropped in one transaction of their own, at most: merges wait no longer than that takes.
@@ -58,6 +59,40 @@ pub(super) fn retire(batch: &mut Batch<'_>, most: usize) -> Result<Swept, Error>
         evicted: 0,
         forgotten: batch.forget(most as u64)?,
     })
+}
+
+impl Core {
+    /// What merges dropped since somebody asked.
+    pub(super) fn take_swept(&self) -> Swept {
+        std::mem::take(&mut self.live_mut().swept)
+    }
+
+    /// Whether something has to be merged so that it can be dropped, or something else for it.
+    pub(super) fn is_due_in_delta(&self) -> bool {
+        let now = self.clock.now();
+        self.delta.is_due(now, self.settings.horizon_start(now)) || {
+            let live = self.live();
+            let tables: Vec<_> = live.tables.keys().copied().collect();
+            live.is_over_limit(&self.settings, &tables)
+        }
+    }
+}
+
+/// Whether a sweep would find anything in the indexes.
+pub(super) fn is_due(view: &View<'_>) -> Result<bool, Error> {
+    let (txn, settings, now) = (view.txn, view.settings(), view.core.clock.now());
+    if txn.open_table(schema::BY_EXPIRY)?.first()?.is_some_and(|(key, _)| key.value().0 <= now)
+        || txn.open_table(schema::DROPPED)?.first()?.is_some_and(|(key, _)| key.value().0 <= now)
+        || view.live().state.dropped > settings.max_dropped
+    {
+        return Ok(true);
+    }
+    let horizon_epoch = settings.network.epoch(settings.horizon_start(now));
+    let tables: Vec<_> = view.live().tables.keys().copied().collect();
+    let cells = txn.open_table(schema::SUMMARIES)?;
+    let is_beyond = |table_no| cells.range((table_no, 0)..(table_no, horizon_epoch))?.next().transpose();
+    let first = tables.into_iter().map(is_beyond).find_map(Result::transpose).transpose()?;
+    Ok(first.is_some())
 }
 
 /// Does one bounded step of everything that is due; nothing is due any more when it drops nothing.

@@ -198,17 +198,16 @@ impl Place {
 }
 
 /// Why an id is kept as dropped (SPEC 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum DropReason {
+pub(super) enum DropReason {
     /// Its `expires` passed.
     Expired = 1,
     /// Its space was needed for entries with more effort per byte.
     Evicted = 2,
-    /// Withdrawn, or removed by the operator.
+    /// Withdrawn. Nothing is any longer; files of version 1 may have such ids.
     Retracted = 3,
-    /// Refused for a reason that its id commits to.
+    /// Refused for a reason that its id commits to, likewise.
     Refused = 4,
 }
 

@@ -152,7 +152,7 @@ pub(super) fn run(core: &Core, progress: &dyn Fn(VerifyProgress)) -> Result<Repo
     })?;
     run.pages(schema::BUCKETS, |run, txn, key, row| {
         run.report.buckets += 1;
-        let (count, digest) = digest_of(txn, &run.settings.network, key, 0)?;
+        let (count, digest) = digest_of(txn, &run.settings.network, key, 0, BTreeMap::new())?;
         let kept = Bucket::from_row(row);
         let is_right = kept.count == count && (kept.digested != kept.changed || kept.digest == digest);
         run.report

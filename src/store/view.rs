@@ -94,7 +94,24 @@ impl View<'_> {
     ) -> BTreeMap<EntryId, Place> {
         let mut places = BTreeMap::new();
         self.delta().for_each(|generation| places.extend(generation.places(table_no, ids.clone())));
+        // Those that came since are of a later view.
+        places.retain(|_, place| !matches!(place, Place::Stored { arrival, .. } if *arrival > self.newest));
         places
+    }
+
+    /// The newest arrival number of the delta in each bucket that it adds ids of the table to, created at `since` or later.
+    pub(super) fn fresh_buckets(&self, table_no: u32, since: u64) -> BTreeMap<u16, u64> {
+        let (mut buckets, all) = (BTreeMap::new(), self.merged.saturating_add(1)..=self.newest);
+        for generation in self.delta() {
+            for arrival in generation.arrivals(Which::Table(table_no), &all, usize::MAX) {
+                if let Some((facts, _)) =
+                    generation.entry(arrival).filter(|(facts, _)| facts.created >= since)
+                {
+                    buckets.insert(facts.bucket(&self.settings().network).1, arrival);
+                }
+            }
+        }
+        buckets
     }
 
     /// Where an id is.

@@ -4,7 +4,6 @@ mod intake;
 
 use std::{sync::Arc, thread::JoinHandle};
 
-use p2pdb_protocol::id::{EntryId, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::intake::{Committed, NewEntry};
@@ -14,7 +13,6 @@ use super::{
     log::Appender,
     merge::{Job, guarded},
     retention::{STEP, Swept},
-    schema::DropReason,
 };
 
 /// Requests that wait for the writer, at most; who has another one waits before it is taken.
@@ -28,7 +26,6 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the writer can be asked for.
 pub(super) enum Request {
     Commit(Vec<NewEntry>, Answer<Vec<Committed>>),
-    Drop(TableId, EntryId, DropReason, Answer<()>),
     /// Merge all that was committed before.
     Merge(Answer<()>),
     Digests(Vec<FreshDigest>),
@@ -41,7 +38,6 @@ pub(super) enum Request {
 #[derive(Default)]
 struct Group {
     commits: Vec<(Vec<NewEntry>, Answer<Vec<Committed>>)>,
-    drops: Vec<(TableId, EntryId, DropReason, Answer<()>)>,
     entries: usize,
     bytes: usize,
 }
@@ -51,7 +47,7 @@ pub(super) struct Writer {
     pub(super) core: Arc<Core>,
     pub(super) log: Appender,
     pub(super) jobs: mpsc::Sender<Job>,
-    /// Tells when the last generation that was full is merged.
+    /// Tells when the generation that was full last is merged.
     pub(super) merging: Option<oneshot::Receiver<Result<(), StoreError>>>,
     pub(super) merger: JoinHandle<()>,
 }
@@ -74,7 +70,12 @@ impl Writer {
             self.commit(group);
             match alone {
                 Some(Request::Merge(answer)) => self.ask(Job::Merge(answer)),
-                Some(Request::Sweep(answer)) => self.ask(Job::Sweep(answer)),
+                Some(Request::Sweep(answer)) => {
+                    if self.core.is_due_in_delta() {
+                        self.core.delta.freeze();
+                    }
+                    let _ = self.jobs.blocking_send(Job::Sweep(answer));
+                }
                 Some(Request::Compact(answer)) => self.ask(Job::Compact(answer)),
                 // If the merger is busy, the next one who asks computes them again.
                 Some(Request::Digests(digests)) => drop(self.jobs.try_send(Job::Digests(digests))),
@@ -88,10 +89,9 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { commits, drops, .. } = group;
         let core = Arc::clone(&self.core);
-        if !commits.is_empty() {
-            let (new, answers): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
+        if !group.commits.is_empty() {
+            let (new, answers): (Vec<_>, Vec<_>) = group.commits.into_iter().unzip();
             let lengths: Vec<_> = new.iter().map(Vec::len).collect();
             let new: Vec<_> = new.into_iter().flatten().collect();
             match guarded(&core, || self.store(&new)) {
@@ -104,11 +104,6 @@ impl Writer {
                 }
                 Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
             }
-        }
-        if !drops.is_empty() {
-            let wanted: Vec<_> = drops.iter().map(|(table, id, reason, _)| (*table, *id, *reason)).collect();
-            let result = guarded(&core, || self.drop_for_good(&wanted));
-            drops.into_iter().for_each(|(.., answer)| drop(answer.send(result.clone())));
         }
         if self.is_full()
             && let Err(error) = self.make_room()
@@ -125,25 +120,23 @@ impl Writer {
     /// Makes sure that the delta can take another frame: when the last generation is full, it is merged while the next
     /// one grows, and who comes too early waits.
     fn make_room(&mut self) -> Result<(), StoreError> {
-        if !self.is_full() {
-            return Ok(());
-        }
-        if let Some(merging) = self.merging.take()
-            && !matches!(merging.blocking_recv(), Ok(Ok(())))
-        {
-            // Once more, and with nothing put on top of it.
-            let (answer, merged) = oneshot::channel();
-            let _ = self.jobs.blocking_send(Job::Merge(answer));
-            if let Err(error) = merged.blocking_recv().unwrap_or(Err(StoreError::Closed)) {
+        let most = self.core.settings.delta_bytes;
+        if self.core.delta.is_full(most) {
+            if let Some(merging) = self.merging.take() {
+                // What became of it shows.
+                let _ = merging.blocking_recv();
+            }
+            if self.core.delta.is_full(most) {
                 let (answer, merged) = oneshot::channel();
-                let _ = answer.send(Err(error.clone()));
-                self.merging = Some(merged);
-                return Err(error);
+                self.ask(Job::Merge(answer));
+                return merged.blocking_recv().unwrap_or(Err(StoreError::Closed));
             }
         }
-        let (answer, merged) = oneshot::channel();
-        self.ask(Job::Merge(answer));
-        self.merging = Some(merged);
+        if self.is_full() {
+            let (answer, merged) = oneshot::channel();
+            self.ask(Job::Merge(answer));
+            self.merging = Some(merged);
+        }
         Ok(())
     }
 
@@ -160,13 +153,6 @@ impl Writer {
         // At least as many as came in, so that a store at its limit stays there.
         self.ask(Job::Evict(tables, 2 * new + STEP, answer));
         evicted.blocking_recv().unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// Merges, which forgets ids of which there are too many.
-    fn forget(&self) -> Result<(), StoreError> {
-        let (answer, merged) = oneshot::channel();
-        self.ask(Job::Merge(answer));
-        merged.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
     fn close(self, answer: Answer<()>) {
@@ -194,10 +180,6 @@ impl Group {
                 self.entries += entries.len();
                 self.bytes += entries.iter().map(|new| new.entry.encoded().len()).sum::<usize>();
                 self.commits.push((entries, answer));
-            }
-            Request::Drop(table, id, reason, answer) => {
-                self.entries += 1;
-                self.drops.push((table, id, reason, answer));
             }
             alone => return Some(alone),
         }

@@ -46,12 +46,12 @@ impl Batch<'_> {
     }
 
     /// Gives the place of tables that nothing is known of any longer to others.
-    pub(super) fn remove_empty_tables(&mut self) -> Result<(), Error> {
+    pub(super) fn remove_empty_tables(&mut self, is_needed: impl Fn(u32) -> bool) -> Result<(), Error> {
         let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
         let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
         for table_no in std::mem::take(&mut self.thinned) {
             let ids = (table_no, &[0; 32])..=(table_no, &[0xff; 32]);
-            if self.by_id.range(ids)?.next().is_some() {
+            if self.by_id.range(ids)?.next().is_some() || is_needed(table_no) {
                 continue;
             }
             if let Some(row) = self.tables.remove(table_no)?
@@ -61,9 +61,7 @@ impl Batch<'_> {
             }
             totals.remove(table_no)?;
             self.totals.remove(&table_no);
-            if let Some(retired) = &mut self.retired {
-                retired.tables.push(table_no);
-            }
+            self.retired.tables.push(table_no);
         }
         Ok(())
     }

@@ -5,30 +5,27 @@
 //! 4   sum, 16 bytes: the first of SHA-256(name of the store || segment u32 || offset of the frame u64 || length || payload)
 //! 20  payload: arrival time u64, then items
 //!       1 || table number u32 || TableId || length of the SPKI u32 || SPKI
-//!       2 || table number u32 || EntryId || reason u8
 //!       3 || record
 //! ```
 //!
 //! The sum says that a frame was written to the end, and that it was written here: what lay in the blocks of the disk
 //! before, or is a frame only within somebody's entry, is none.
 
-use p2pdb_protocol::id::{EntryId, TableId};
+use p2pdb_protocol::id::TableId;
 use redb::Error;
 use sha2::{Digest as _, Sha256};
 
-use crate::store::{
-    record::Facts,
-    schema::{DropReason, damaged},
-};
+use crate::store::{record::Facts, schema::damaged};
 
 /// Bytes before the payload.
 pub(in crate::store) const FRAME_HEADER: usize = 20;
+/// Bytes of a frame, at most: what the requests of one commit may have, and by what torn frames are told from damage.
+pub(super) const MOST_BYTES: u64 = 64 << 20;
 /// Bytes before the first item of a payload.
-const PAYLOAD_HEADER: usize = 8;
+pub(super) const PAYLOAD_HEADER: usize = 8;
 
-const TABLE: u8 = 1;
-const DROP: u8 = 2;
-const ENTRY: u8 = 3;
+pub(super) const TABLE: u8 = 1;
+pub(super) const ENTRY: u8 = 3;
 
 /// A frame that is being made.
 pub(in crate::store) struct FrameWriter(Vec<u8>);
@@ -54,13 +51,6 @@ impl FrameWriter {
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(spki);
         Ok(())
-    }
-
-    pub(in crate::store) fn dropped(&mut self, table_no: u32, id: &EntryId, reason: DropReason) {
-        self.0.push(DROP);
-        self.0.extend_from_slice(&table_no.to_be_bytes());
-        self.0.extend_from_slice(id.as_bytes());
-        self.0.push(reason as u8);
     }
 
     /// Adds an entry; gives the place of its record, counted from the begin of the frame.
@@ -120,11 +110,6 @@ pub(in crate::store) enum Item<'a> {
         table: TableId,
         spki: &'a [u8],
     },
-    Dropped {
-        table_no: u32,
-        id: EntryId,
-        reason: DropReason,
-    },
     /// With the place of the record in the segment, and the record.
     Entry {
         facts: Facts,
@@ -137,10 +122,6 @@ impl Frame {
     /// Where the next frame begins.
     pub(in crate::store) const fn end(&self) -> u64 {
         self.offset + FRAME_HEADER as u64 + self.payload.len() as u64
-    }
-
-    pub(in crate::store) fn received(&self) -> u64 {
-        self.payload.first_chunk().map_or(0, |received| u64::from_be_bytes(*received))
     }
 
     /// What it holds, in order.
@@ -166,13 +147,6 @@ impl Frame {
                 let (spki, rest) =
                     rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(cut_off)?;
                 Ok((Item::Table { number, table: TableId::from_bytes(*table), spki }, rest))
-            }
-            DROP => {
-                let (table_no, rest) = number(bytes).ok_or_else(cut_off)?;
-                let (id, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
-                let (reason, rest) = rest.split_first().ok_or_else(cut_off)?;
-                let reason = DropReason::from_tag(*reason)?;
-                Ok((Item::Dropped { table_no, id: EntryId::from_bytes(*id), reason }, rest))
             }
             ENTRY => {
                 let (facts, rest) = Facts::parse(bytes)?;

@@ -1,11 +1,14 @@
 //! The log: everything that was committed, in the order in which it was, in segments of bounded size.
 //!
 //! One frame is written per commit, with one `fdatasync` before anything is acknowledged. So at most the last frame can
-//! be torn, and that one nobody was told of: opening cuts it off. A segment says in its header where the frames
-//! of the one before end, so that a failed write leaves nothing that is read later.
+//! be torn, and that one nobody was told of: opening leaves it where it is and goes on in a new segment. A segment says
+//! in its header where the frames of the one before end, so that neither this nor a failed write leaves anything that
+//! is read later.
 
+mod disk;
 mod frame;
 mod segment;
+mod tail;
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +23,16 @@ use std::{
 
 use redb::Error;
 
-use self::segment::write_all_at;
+#[cfg(test)]
+pub(super) use self::disk::DiskFile;
+use self::frame::MOST_BYTES;
 pub(super) use self::{
+    disk::{Disk, LocalDisk, on_disk, parent},
     frame::{Frame, FrameWriter, Item},
     segment::{Kind, SEGMENT_HEADER, Segment},
 };
 use super::{
-    fault,
+    Settings, fault,
     record::Location,
     schema::{Position, damaged},
 };
@@ -36,6 +42,7 @@ pub(super) type Segments = Arc<BTreeMap<u32, Arc<Segment>>>;
 
 /// The segments of a store.
 pub(super) struct Log {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     store: [u8; 8],
     segment_bytes: u64,
@@ -53,12 +60,12 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// Makes the directory and locks it; nothing if somebody else has.
-pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<File>> {
     let directory = directory_of(path);
     match fs::create_dir(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) => sync_directory(path.parent())?,
-        Err(_) => {}
+        // Also if it was there: whoever made it may have been killed before this.
+        _ => disk.sync_directory(parent(path))?,
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("lock"))?;
     match file.try_lock() {
@@ -70,20 +77,21 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
 
 impl Log {
     /// Opens every segment there is.
-    pub(super) fn open(path: &Path, lock: File, store: [u8; 8], segment_bytes: u64) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, lock: File, settings: &Settings) -> Result<Self, Error> {
+        let Settings { store_id: store, segment_bytes, ref disk, .. } = *settings;
         let directory = directory_of(path);
         let mut segments = BTreeMap::new();
         for found in fs::read_dir(&directory)? {
             let path = found?.path();
             let Some(number) = number_of(&path) else { continue };
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            match Segment::open(file, store, number, &path)? {
+            match Segment::open(disk.open(&path, false)?, store, number, &path)? {
                 Some(segment) => drop(segments.insert(number, Arc::new(segment))),
                 None => fs::remove_file(&path)?,
             }
         }
         let next = segments.last_key_value().map_or(1, |(number, _)| number + 1);
         Ok(Self {
+            disk: Arc::clone(disk),
             directory,
             store,
             segment_bytes,
@@ -103,14 +111,15 @@ impl Log {
         self.segment_bytes
     }
 
-    /// Hands every frame behind `from` to `each`, with the place where it ends; gives the end of the log.
+    /// Hands every frame behind `from` to `each`, with the number of its segment; gives the end of the log, and whether
+    /// its last segment ends there, too.
     ///
-    /// A torn frame at the end is cut off. One before the end of what was durable is damage.
+    /// What a torn frame left at the end is passed over. A bad frame that others follow is damage.
     pub(super) fn replay(
         &self,
         from: Position,
         mut each: impl FnMut(u32, Frame) -> Result<(), Error>,
-    ) -> Result<Position, Error> {
+    ) -> Result<(Position, bool), Error> {
         let segments = self.segments();
         let commits: Vec<_> = segments
             .values()
@@ -118,6 +127,12 @@ impl Log {
             .collect();
         if from.segment > 0 && commits.first().is_none_or(|first| first.number != from.segment) {
             return Err(damaged(format!("segment {} of its log is missing", from.segment)));
+        }
+        // A process that was killed leaves what it wrote in memory, where it looks as if it were on the disk: nothing may
+        // rely on it before it is.
+        if let Some(last) = commits.last() {
+            last.file.sync()?;
+            self.disk.sync_directory(&self.directory)?;
         }
         let mut reached = from;
         for (index, segment) in commits.iter().enumerate() {
@@ -136,7 +151,14 @@ impl Log {
                 Some(_) => return Err(damaged(format!("a segment after {} is missing", segment.number))),
                 None => segment.end(),
             };
-            segment.set_end(limit);
+            if reached.offset > limit || limit > segment.end() {
+                return Err(damaged(format!(
+                    "segment {} of its log ends at {}, expected at least {}",
+                    segment.number,
+                    limit.min(segment.end()),
+                    reached.offset.max(limit)
+                )));
+            }
             while reached.offset < limit {
                 match segment.frame(self.store, reached.offset, limit)? {
                     Some(frame) => {
@@ -144,34 +166,16 @@ impl Log {
                         each(segment.number, frame)?;
                     }
                     None if next.is_none() => {
-                        self.cut_off(segment, reached.offset)?;
-                        break;
+                        tail::check(segment, self.store, reached.offset)?;
+                        segment.set_end(reached.offset);
+                        return Ok((reached, false));
                     }
                     None => return Err(damaged(format!("a frame of segment {} is damaged", segment.number))),
                 }
             }
+            segment.set_end(limit);
         }
-        Ok(reached)
-    }
-
-    /// Ends a segment where its last whole frame does.
-    fn cut_off(&self, segment: &Segment, end: u64) -> Result<(), Error> {
-        // Only the last frame can be torn: if one follows, this one was whole once, and somebody may rely on it.
-        if let Some(length) = segment.length_at(end, segment.end())?
-            && let next = end + frame::FRAME_HEADER as u64 + length as u64
-            && segment.frame(self.store, next, segment.end())?.is_some()
-        {
-            return Err(damaged(format!("the frame at {end} of segment {} is damaged", segment.number)));
-        }
-        tracing::warn!(
-            segment = segment.number,
-            bytes = segment.end() - end,
-            "the last write was not finished, and nobody was told that it was"
-        );
-        segment.file.set_len(end)?;
-        segment.file.sync_all()?;
-        segment.set_end(end);
-        Ok(())
+        Ok((reached, true))
     }
 
     /// The start of the record at this place, with its recipients, without its entry.
@@ -182,10 +186,10 @@ impl Log {
     fn create(&self, kind: Kind, previous: Position) -> Result<Arc<Segment>, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.path_of(number);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = self.disk.open(&path, true)?;
         let made = fault::point(&self.directory, "segment")
             .and_then(|()| Segment::create(file, self.store, number, kind, previous))
-            .and_then(|segment| sync_directory(Some(&self.directory)).map(|()| Arc::new(segment)));
+            .and_then(|segment| self.disk.sync_directory(&self.directory).map(|()| Arc::new(segment)));
         let segment = made.inspect_err(|_| drop(fs::remove_file(&path)))?;
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut segments).insert(number, Arc::clone(&segment));
@@ -246,24 +250,6 @@ pub(super) fn read_record(segments: &Segments, location: &Location, length: usiz
     segment.read(location.offset.into(), length)
 }
 
-/// What a file takes on the disk, in bytes.
-pub(super) fn on_disk(metadata: &fs::Metadata) -> u64 {
-    #[cfg(unix)]
-    let on_disk = std::os::unix::fs::MetadataExt::blocks(metadata) * 512;
-    #[cfg(not(unix))]
-    let on_disk = metadata.len();
-    on_disk
-}
-
-/// A new file survives a power failure only when its directory knows it.
-pub(super) fn sync_directory(directory: Option<&Path>) -> io::Result<()> {
-    if cfg!(unix) {
-        let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
-}
-
 fn number_of(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     (name.len() == 10).then(|| name.parse().ok())?
@@ -278,9 +264,10 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Goes on behind `end`, the end of the log.
-    pub(super) fn resume(log: &Log, end: Position) -> Self {
-        Self { kind: Kind::Commits, segment: log.segments().get(&end.segment).cloned(), end }
+    /// Goes on behind `end`, the end of the log: in a new segment unless the last one ends there.
+    pub(super) fn resume(log: &Log, end: Position, is_whole: bool) -> Self {
+        let segment = log.segments().get(&end.segment).cloned().filter(|_| is_whole);
+        Self { kind: Kind::Commits, segment, end }
     }
 
     /// Begins a segment for records that are moved.
@@ -295,6 +282,10 @@ impl Appender {
     /// Writes a frame that is durable when this returns; gives its place.
     pub(super) fn append(&mut self, log: &Log, frame: FrameWriter) -> Result<Position, Error> {
         let length = frame.len() as u64;
+        if length > MOST_BYTES {
+            let reason = format!("{length} bytes were to be written at once, expected at most {MOST_BYTES}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason).into());
+        }
         let room = log.segment_bytes.max(SEGMENT_HEADER + length).min(u32::MAX.into());
         let segment = match self.segment.take().filter(|_| self.end.offset + length <= room) {
             Some(segment) => segment,
@@ -307,14 +298,11 @@ impl Appender {
         };
         let place = self.end;
         let end = place.offset + length;
-        if end > u32::MAX.into() {
-            return Err(damaged(format!("{length} bytes are too many to be written at once")));
-        }
         let bytes = frame.seal(log.store, place.segment, place.offset)?;
         let written = fault::point(&log.directory, "append")
-            .and_then(|()| write_all_at(&segment.file, &bytes, place.offset))
+            .and_then(|()| segment.file.write_all_at(&bytes, place.offset))
             .and_then(|()| fault::point(&log.directory, "sync"))
-            .and_then(|()| segment.file.sync_data());
+            .and_then(|()| segment.file.sync());
         if let Err(error) = written {
             // What became of it is unknown. The next frame goes to another segment, which says that this one ends here.
             let _ = segment.file.set_len(place.offset);

@@ -14,7 +14,6 @@
 //! ```
 
 use std::{
-    fs::File,
     io,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
@@ -23,7 +22,10 @@ use std::{
 use redb::Error;
 use sha2::{Digest as _, Sha256};
 
-use super::frame::{FRAME_HEADER, Frame, sum};
+use super::{
+    disk::DiskFile,
+    frame::{FRAME_HEADER, Frame, sum},
+};
 use crate::store::schema::{Position, damaged};
 
 /// Bytes before the first frame.
@@ -49,7 +51,7 @@ pub(in crate::store) struct Segment {
     pub(in crate::store) kind: Kind,
     /// Where the segment before ended.
     pub(super) previous: Position,
-    pub(super) file: File,
+    pub(super) file: Box<dyn DiskFile>,
     /// Where the last whole frame ends.
     end: AtomicU64,
 }
@@ -57,7 +59,7 @@ pub(in crate::store) struct Segment {
 impl Segment {
     /// A new segment in an empty file; its header is durable.
     pub(super) fn create(
-        file: File,
+        file: Box<dyn DiskFile>,
         store: [u8; 8],
         number: u32,
         kind: Kind,
@@ -73,20 +75,25 @@ impl Segment {
         header.extend_from_slice(&previous.offset.to_be_bytes());
         header.extend_from_slice(&[0; 8]);
         header.extend(Sha256::digest(&header).iter().take(16));
-        write_all_at(&file, &header, 0)?;
-        file.sync_all()?;
+        file.write_all_at(&header, 0)?;
+        file.sync()?;
         Ok(Self { number, kind, previous, file, end: AtomicU64::new(SEGMENT_HEADER) })
     }
 
     /// Takes up a file; nothing if it was killed before its header was written.
-    pub(super) fn open(file: File, store: [u8; 8], number: u32, path: &Path) -> Result<Option<Self>, Error> {
+    pub(super) fn open(
+        file: Box<dyn DiskFile>,
+        store: [u8; 8],
+        number: u32,
+        path: &Path,
+    ) -> Result<Option<Self>, Error> {
         let length = file.metadata()?.len();
         let wrong = |what: &str| damaged(format!("{} {what}", path.display()));
         let mut header = [0; SEGMENT_HEADER as usize];
         if length < SEGMENT_HEADER {
             return Ok(None);
         }
-        read_exact_at(&file, &mut header, 0)?;
+        file.read_exact_at(&mut header, 0)?;
         let (said, sum) = header.split_at(48);
         if Sha256::digest(said).iter().take(16).ne(sum) {
             // The header is durable before the first frame is written.
@@ -115,6 +122,11 @@ impl Segment {
         self.end.load(Ordering::Acquire)
     }
 
+    /// Bytes of its file: as much as [`Self::end`], with what a torn or failed write left behind it.
+    pub(in crate::store) fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     pub(super) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
@@ -129,7 +141,7 @@ impl Segment {
             )));
         }
         let mut bytes = vec![0; length];
-        read_exact_at(&self.file, &mut bytes, offset)?;
+        self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
 
@@ -148,7 +160,7 @@ impl Segment {
     }
 
     /// The length that the frame at `offset` says its payload has, if that is possible.
-    pub(super) fn length_at(&self, offset: u64, limit: u64) -> Result<Option<usize>, Error> {
+    fn length_at(&self, offset: u64, limit: u64) -> Result<Option<usize>, Error> {
         let room = limit.min(self.end()).saturating_sub(offset);
         if room < FRAME_HEADER as u64 {
             return Ok(None);
@@ -157,34 +169,4 @@ impl Segment {
         // Each has a time, so that zeros are none.
         Ok((length >= 8 && u64::from(length) <= room - FRAME_HEADER as u64).then_some(length as usize))
     }
-}
-
-#[cfg(unix)]
-pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
-        bytes = bytes.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
-        offset += written as u64;
-    }
-    Ok(())
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let read = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
-        bytes = bytes.get_mut(read..).filter(|_| read > 0).ok_or(io::ErrorKind::UnexpectedEof)?;
-        offset += read as u64;
-    }
-    Ok(())
 }

@@ -4,8 +4,10 @@
 //! the old tables and puts them into the new ones, so that a kill costs only what it interrupted. At the end the old
 //! tables go, and the file is made small: until then the log takes as much of the disk once more as the entries do.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use p2pdb_protocol::entry::Entry;
+use p2pdb_protocol::{bucket::bucket_of, entry::Entry, id::EntryId};
 use redb::{Error, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle, WriteTransaction};
 
 use super::Migrating;
@@ -14,7 +16,7 @@ use crate::store::{
     file::open_tables,
     log::{Appender, FrameWriter},
     record::{Facts, Location},
-    schema::{self, Position, State, TableTotals, damaged},
+    schema::{self, Bucket, Position, State, TableTotals, damaged},
     sketch,
 };
 
@@ -60,7 +62,7 @@ pub(super) fn to_2(migrating: &Migrating<'_>) -> Result<(), StoreError> {
                         Some((facts, offset))
                     }
                     Err(error) => {
-                        tracing::error!(arrival, %error, "an entry cannot be read and stays behind");
+                        tracing::error!(arrival, %error, "an entry cannot be read and is lost here");
                         None
                     }
                 };
@@ -93,13 +95,17 @@ fn read_old(migrating: &Migrating<'_>, arrival: u64, row: &[u8]) -> Result<(Fact
         let (_effort, row) = row.split_first_chunk::<8>()?;
         let (_created, row) = row.split_first_chunk::<8>()?;
         let (table_no, row) = row.split_first_chunk()?;
-        let (_id, encoded) = row.split_first_chunk::<32>()?;
-        Some((u64::from_be_bytes(*received), u32::from_be_bytes(*table_no), encoded))
+        let (id, encoded) = row.split_first_chunk()?;
+        let id = EntryId::from_bytes(*id);
+        Some((u64::from_be_bytes(*received), u32::from_be_bytes(*table_no), id, encoded))
     };
-    let (received, table_no, encoded) = split().ok_or_else(|| damaged("its row is cut off"))?;
+    let (received, table_no, id, encoded) = split().ok_or_else(|| damaged("its row is cut off"))?;
     let encoded = Bytes::copy_from_slice(encoded);
     let entry = Entry::from_trusted(encoded.clone(), &migrating.settings.network)
         .map_err(|refusal| damaged(format!("it does not decode: {refusal}")))?;
+    if entry.id() != id {
+        return Err(damaged(format!("it is {}, expected {id}", entry.id())));
+    }
     Ok((Facts::of(&entry, table_no, arrival, received)?, encoded))
 }
 
@@ -148,6 +154,32 @@ fn take_over(
     if stored > 0 {
         segments.insert(place.segment, (stored, end.offset))?;
     }
+    drop(by_recipient);
+    let lost = entries.iter().filter(|entry| entry.moved.is_none()).map(|entry| entry.arrival).collect();
+    forget(txn, migrating.settings.network.bucket_bits, &lost)
+}
+
+/// Removes what the indexes say of entries that cannot be read: their ids are unknown then, and fetched anew. That goes
+/// over whole indexes, since such an entry does not say where it stands in them.
+fn forget(txn: &WriteTransaction, bucket_bits: u8, lost: &BTreeSet<u64>) -> Result<(), Error> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut by_table = txn.open_table(schema::BY_TABLE)?;
+    let mut buckets = txn.open_table(schema::BUCKETS)?;
+    let mut by_id = txn.open_table(schema::BY_ID)?;
+    for row in by_id.extract_if(|_, (tag, arrival, _)| tag == 0 && lost.contains(&arrival))? {
+        let (key, place) = row?;
+        let ((table_no, id), (_, arrival, _)) = (key.value(), place.value());
+        by_table.remove((table_no, arrival))?;
+        let key = (table_no, bucket_of(&EntryId::from_bytes(*id), bucket_bits));
+        let Some(bucket) = buckets.remove(key)?.map(|row| Bucket::from_row(row.value())) else { continue };
+        if bucket.count > 1 {
+            buckets.insert(key, Bucket { count: bucket.count - 1, digested: 0, ..bucket }.as_row())?;
+        }
+    }
+    txn.open_table(schema::BY_RECIPIENT)?.retain(|(_, arrival), ()| !lost.contains(&arrival))?;
+    txn.open_table(schema::BY_EXPIRY)?.retain(|(_, arrival), ()| !lost.contains(&arrival))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -107,6 +107,8 @@ async fn being_killed_while_a_store_is_made_leaves_nothing_in_the_way() {
 struct Space {
     full: AtomicBool,
     blocks: Mutex<BTreeSet<u64>>,
+    /// How many times it syncs before it fails to once, counted down.
+    syncs: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -129,6 +131,9 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.space.syncs.fetch_sub(1, Ordering::SeqCst) == 1 {
+            return Err(io::Error::other("it could not be synced"));
+        }
         self.file.sync_data()
     }
 
@@ -147,20 +152,86 @@ impl StorageBackend for Disk {
     }
 }
 
+/// A store whose indexes are on such a disk.
+fn open_on(space: &Arc<Space>, path: &Path, clock: &Clock) -> Store {
+    let space = Arc::clone(space);
+    let opener = move |path: &Path| {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let disk = Disk { file: FileBackend::new(file)?, space: Arc::clone(&space) };
+        redb::Builder::new().create_with_backend(disk)
+    };
+    let settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    Store::open_with(path, settings, clock.clone(), Arc::new(opener), STEPS).unwrap()
+}
+
+#[tokio::test]
+async fn a_merge_that_fails_and_takes_effect_all_the_same_is_not_made_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let (space, clock) = (Arc::new(Space::default()), Clock::manual(START));
+    let store = open_on(&space, &directory.path().join("store"), &clock);
+    let (mut failed, mut took_effect) = (0, 0);
+    for round in 0..12 {
+        // One goes with this merge, and one that is merged went before.
+        let expiring = |seed, expires| Draft { seed, expires: Some(expires), ..Draft::default() }.new_entry();
+        let now = clock.now();
+        let mut new = vec![expiring(1000 + round, now + 5), expiring(2000 + round, now + 15)];
+        new.extend(series(10 * round, 10));
+        store.commit(new).await.unwrap();
+        clock.set(now + 10);
+        let position = |store: &Store| {
+            let read = |txn: &redb::ReadTransaction| schema::State::read(&txn.open_table(schema::STATE)?);
+            store.core.file.read(read).unwrap().position
+        };
+        let before = position(&store);
+        space.syncs.store(i64::try_from(round / 2).unwrap() + 1, Ordering::SeqCst);
+        if store.merge().await.is_err() {
+            failed += 1;
+            took_effect += u64::from(position(&store) > before);
+        }
+        space.syncs.store(0, Ordering::SeqCst);
+        // In one round more comes in before the next merge, in the other not.
+        let more = series(5000 + round, round % 2);
+        store.commit(more).await.unwrap();
+        store.merge().await.unwrap();
+        verified(&store).await;
+    }
+    assert!(failed > took_effect && took_effect > 0, "{took_effect} of {failed} took effect");
+    assert_eq!(store.stats().await.unwrap().entries, 120 + 6 + 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_merged_is_bounded_however_often_somebody_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
+    settings.delta_bytes = 50 << 10;
+    let opener = Arc::new(|path: &Path| redb::Builder::new().create(path));
+    let store = Store::open_with(&path, settings, Clock::manual(START), opener, STEPS).unwrap();
+    crate::store::fault::arm(&path, "merge");
+    let mut stored = 0;
+    let refused = loop {
+        assert!(stored < 1000, "it takes more and more");
+        // Whoever asks for this ends the generation that grows.
+        assert!(store.merge().await.is_err() || stored == 0);
+        match store.commit(series(stored, 10)).await {
+            Ok(_) => stored += 10,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused}");
+    assert!(stored > 60, "two generations of 50 KiB have room for more than {stored}");
+    assert_eq!(arrivals(&store).await.len() as u64, stored);
+    crate::store::fault::disarm(&path);
+    store.commit(series(stored, 10)).await.unwrap();
+    assert_eq!(verified(&store).await.entries, stored + 10);
+}
+
 #[tokio::test]
 async fn a_full_disk_fails_the_put_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let space = Arc::new(Space::default());
-    let disk = Arc::clone(&space);
-    let opener = move |path: &Path| {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let disk = Disk { file: FileBackend::new(file)?, space: Arc::clone(&disk) };
-        redb::Builder::new().create_with_backend(disk)
-    };
-    let settings = Settings::new(network(), StoreOptions::default()).unwrap();
-    let clock = Clock::manual(START);
-    let store = Store::open_with(&path, settings, clock, Arc::new(opener), STEPS).unwrap();
+    let store = open_on(&space, &path, &Clock::manual(START));
     store.commit(series(0, 10)).await.unwrap();
     for (attempt, point) in ["append", "sync", "segment"].into_iter().enumerate() {
         space.full.store(true, Ordering::SeqCst);

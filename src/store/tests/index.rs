@@ -55,7 +55,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut fixture = Fixture::new(StoreOptions::default());
-            let (mut entries, mut seed): (Vec<Entry>, u64) = (Vec::new(), 0);
+            let (mut stored, mut entries, mut seed): (Vec<Entry>, Vec<Entry>, u64) = (Vec::new(), Vec::new(), 0);
             for (created, dropped, reopen) in steps {
                 let mut new = Vec::new();
                 for created in created {
@@ -66,18 +66,20 @@ proptest! {
                     // Another table must not show.
                     new.push(Draft { table: 1, ..draft }.new_entry());
                 }
-                fixture.store.commit(new).await.unwrap();
+                let mut gone = Vec::new();
                 for index in dropped {
-                    if !entries.is_empty() {
-                        let entry = entries.swap_remove(index.index(entries.len()));
-                        fixture.store.drop_for_good(table(0), entry.id(), DropReason::Retracted).await.unwrap();
+                    if !stored.is_empty() {
+                        gone.push(stored.swap_remove(index.index(stored.len())).id());
                     }
                 }
+                drop_entries(&fixture.store, table(0), &gone).await;
+                fixture.store.commit(new).await.unwrap();
+                stored.append(&mut entries);
                 if reopen {
                     fixture.reopen().await;
                 }
                 for since in [0, START + DAY, START + 3 * DAY, START + 30 * DAY] {
-                    check(&fixture.store, &entries, since).await;
+                    check(&fixture.store, &stored, since).await;
                 }
             }
             verified(&fixture.store).await;
@@ -109,6 +111,7 @@ async fn the_scope_begins_with_the_horizon_or_later() {
 async fn digests_are_kept_in_the_file() {
     let mut fixture = Fixture::new(StoreOptions::default());
     fixture.store.commit(series(0, 50)).await.unwrap();
+    fixture.store.merge().await.unwrap();
     let index = fixture.store.index(table(0), 0).await.unwrap();
     fixture.reopen().await;
     let stale = fixture.store.core.file.read(|txn| {
@@ -118,6 +121,43 @@ async fn digests_are_kept_in_the_file() {
     });
     assert_eq!(stale.unwrap(), 0);
     assert_eq!(fixture.store.index(table(0), 0).await.unwrap(), index);
+}
+
+#[tokio::test]
+async fn an_index_neither_makes_a_merge_nor_needs_one() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let new = series(0, 50);
+    let entries: Vec<_> = new.iter().map(|new| new.entry.clone()).collect();
+    fixture.store.commit(new[..20].to_vec()).await.unwrap();
+    fixture.store.merge().await.unwrap();
+    crate::store::fault::arm(&fixture.path(), "merge");
+    for (stored, next) in new.iter().enumerate().skip(20) {
+        fixture.store.commit(vec![next.clone()]).await.unwrap();
+        check(&fixture.store, &entries[..=stored], 0).await;
+        check(&fixture.store, &entries[..=stored], START - 5 * DAY).await;
+    }
+    assert_eq!(fixture.store.core.delta.generations().len(), 1, "nobody ended the one that grows");
+    crate::store::fault::disarm(&fixture.path());
+    fixture.store.merge().await.unwrap();
+    check(&fixture.store, &entries, 0).await;
+}
+
+#[tokio::test]
+async fn buckets_that_did_not_change_are_not_computed_again_for_those_that_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let bounds = crate::store::query::Bounds { listed: 40, ..Default::default() };
+    let store = open_bounded(&directory.path().join("store"), &Clock::manual(START), bounds);
+    let new = series(0, 100);
+    let entries: Vec<_> = new.iter().map(|new| new.entry.clone()).collect();
+    store.commit(new[..60].to_vec()).await.unwrap();
+    // In turn: it looks at all of them.
+    assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..60], 0).0);
+    // Nobody gets a turn any more.
+    let _waiting = store.core.waiting.acquire_many(u32::try_from(WAITING).unwrap()).await.unwrap();
+    for (stored, next) in new.iter().enumerate().skip(60) {
+        store.commit(vec![next.clone()]).await.unwrap();
+        assert_eq!(store.index(table(0), 0).await.unwrap().buckets, expected(&entries[..=stored], 0).0);
+    }
 }
 
 #[tokio::test]
@@ -164,9 +204,7 @@ async fn ids_behind_many_dropped_ones_are_found_in_turn() {
     ids.retain(|id| bucket_of(id, network().bucket_bits) == 2);
     ids.sort_unstable();
     let last = ids.pop().unwrap();
-    for id in &ids {
-        store.drop_for_good(table(0), *id, DropReason::Retracted).await.unwrap();
-    }
+    drop_entries(&store, table(0), &ids).await;
     let page = store.bucket_ids(table(0), 0, 2, None, 100).await.unwrap();
     assert_eq!((page.ids, page.more), (vec![last], false));
     // Where nothing is in the scope, nothing is searched.

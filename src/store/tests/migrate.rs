@@ -112,6 +112,52 @@ async fn assert_is_the_fixture(path: &Path, entries: u64) {
     assert!(found.contains(expected.encoded()));
 }
 
+#[tokio::test]
+async fn an_entry_of_version_1_that_cannot_be_read_is_unknown_and_can_be_stored_again() {
+    const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+    let spoils: [fn(&mut Vec<u8>); 3] = [
+        |row| row.truncate(20),
+        |row| {
+            let body = row.len() - 256 - 8 - 10;
+            row[body] ^= 1;
+        },
+        // The key for a recipient: another entry as good as this, but for its signature.
+        |row| {
+            let wrapped = row.windows(8).position(|bytes| bytes == [7; 8]).unwrap();
+            row[wrapped] ^= 1;
+        },
+    ];
+    for spoil in spoils {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        std::fs::write(&path, include_bytes!("v1.redb")).unwrap();
+        let database = redb::Database::create(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        let lost = {
+            let mut entries = txn.open_table(ENTRIES).unwrap();
+            // The one that expires.
+            let arrival = entries.iter().unwrap().rev().nth(1).unwrap().unwrap().0.value();
+            let row = entries.get(arrival).unwrap().unwrap().value().to_vec();
+            let mut spoilt = row.clone();
+            spoil(&mut spoilt);
+            entries.insert(arrival, spoilt.as_slice()).unwrap();
+            Entry::from_trusted(Bytes::copy_from_slice(&row[60..]), &network()).unwrap()
+        };
+        txn.commit().unwrap();
+        database.close().unwrap();
+        assert!(lost.header().expires.is_some());
+
+        let store = open(&path, StoreOptions::default(), &Clock::manual(START)).unwrap();
+        let (table, id) = (lost.header().table, lost.id());
+        assert_eq!(verified(&store).await.entries, 10);
+        assert_eq!(store.known(table, vec![id]).await.unwrap(), [Presence::Unknown]);
+        let outcomes = store.commit(vec![NewEntry { entry: lost, key: key(1) }]).await.unwrap();
+        assert!(matches!(outcomes[0], Committed::Stored { .. }), "{outcomes:?}");
+        assert_eq!(store.known(table, vec![id]).await.unwrap(), [Presence::Stored]);
+        assert_eq!(verified(&store).await.entries, 11);
+    }
+}
+
 /// Writes those files into the directory `STORE_FIXTURE`:
 /// `cargo test --lib write_the_files_of_this_version -- --ignored`.
 #[tokio::test]
@@ -122,7 +168,7 @@ async fn write_the_files_of_this_version() {
     new.push(Draft { seed: 10, table: 1, expires: Some(START + 5), ..Draft::default() }.new_entry());
     new.push(Draft { seed: 11, recipients: vec![0, 1, 2], ..Draft::default() }.new_entry());
     fixture.store.commit(new.clone()).await.unwrap();
-    fixture.store.drop_for_good(table(0), new[0].entry.id(), DropReason::Retracted).await.unwrap();
+    drop_entries(&fixture.store, table(0), &[new[0].entry.id()]).await;
     fixture.store.index(table(0), 0).await.unwrap();
     fixture.store.compact().await.unwrap();
     // Not merged: what lies behind the mark is a part of the format, too.

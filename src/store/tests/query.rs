@@ -121,7 +121,7 @@ fn filter(ask: &Ask, models: &[Model], store: [u8; 8]) -> Filter {
 
 async fn check(
     batches: Vec<(u64, Event, Vec<Draft>)>,
-    dropped: Vec<(prop::sample::Index, bool)>,
+    dropped: Vec<prop::sample::Index>,
     asks: Vec<Ask>,
     bounds: Bounds,
 ) {
@@ -159,13 +159,9 @@ async fn check(
         store.commit(new).await.unwrap();
     }
     if !models.is_empty() {
-        for (index, is_merged) in dropped {
-            let id = index.get(&models).entry.id();
-            let table = index.get(&models).entry.header().table;
-            store.drop_for_good(table, id, DropReason::Retracted).await.unwrap();
-            if is_merged {
-                store.merge().await.unwrap();
-            }
+        for index in dropped {
+            let entry = &index.get(&models).entry;
+            drop_entries(&store, entry.header().table, &[entry.id()]).await;
         }
     }
     let mut gone = BTreeSet::new();
@@ -233,7 +229,7 @@ proptest! {
     #[test]
     fn every_filter_alone_and_combined_finds_what_the_model_finds(
         batches in population(),
-        dropped in vec(any::<(prop::sample::Index, bool)>(), 0..6),
+        dropped in vec(any::<prop::sample::Index>(), 0..6),
         asks in vec(ask(), 40),
         tight in any::<bool>(),
         rows in 1usize..20,
@@ -326,7 +322,7 @@ async fn an_entry_is_not_hashed_again_to_be_found_or_dropped() {
     let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
     assert_eq!(page.entries.iter().map(|(arrival, _)| *arrival).collect::<Vec<_>>(), [2]);
     assert!(fixture.store.verify(|_| {}).await.unwrap().problems > 0);
-    fixture.store.drop_for_good(table(0), id, DropReason::Retracted).await.unwrap();
+    drop_entries(&fixture.store, table(0), &[id]).await;
     // The frame has it still.
     let report = fixture.store.verify(|_| {}).await.unwrap();
     assert_eq!((report.entries, report.problems), (2, 1), "{report:?}");

@@ -143,22 +143,58 @@ async fn a_lowered_limit_is_enforced_by_the_sweep() {
 }
 
 #[tokio::test]
-async fn too_many_dropped_ids_are_forgotten_those_first_that_cost_nobody_anything() {
+async fn too_many_dropped_ids_are_forgotten_those_first_that_would_be_forgotten_first() {
     let fixture = Fixture::new(StoreOptions { max_dropped: 10, ..StoreOptions::default() });
-    let drafts: Vec<_> = (0..12).map(|seed| Draft { seed, ..Draft::default() }).collect();
+    let expiring = |seed| Draft { seed, expires: Some(START + 1 + seed), ..Draft::default() };
+    let drafts: Vec<_> = (0..30).map(expiring).collect();
     stored(&fixture.store, &drafts).await;
-    for seed in 0..20 {
-        let id = EntryId::from_bytes([seed; 32]);
-        fixture.store.drop_for_good(table(0), id, DropReason::Refused).await.unwrap();
-    }
+    fixture.clock.set(START + 40);
+    let swept = fixture.store.sweep().await.unwrap();
+    assert_eq!(swept, Swept { expired: 30, forgotten: 20, ..Swept::default() });
     assert_eq!(fixture.store.stats().await.unwrap().dropped, 10);
-    for draft in &drafts {
-        fixture.store.drop_for_good(table(0), draft.entry().id(), DropReason::Retracted).await.unwrap();
-    }
-    assert_eq!(fixture.store.stats().await.unwrap().dropped, 10);
-    let refused = (0..20).map(|seed| EntryId::from_bytes([seed; 32])).collect();
-    assert_eq!(fixture.store.known(table(0), refused).await.unwrap(), [Presence::Unknown; 20]);
+    assert_eq!(presence(&fixture.store, &drafts[..20]).await, [Presence::Unknown; 20]);
+    assert_eq!(presence(&fixture.store, &drafts[20..]).await, [Presence::Dropped; 10]);
     assert_eq!(verified(&fixture.store).await.dropped, 10);
+}
+
+#[tokio::test]
+async fn a_sweep_writes_nothing_while_nothing_is_due() {
+    let fixture = Fixture::new(StoreOptions { horizon: Some(30 * DAY), ..StoreOptions::default() });
+    stored(&fixture.store, &[Draft { seed: 1, expires: Some(START + 10), ..Draft::default() }]).await;
+    fixture.store.merge().await.unwrap();
+    stored(&fixture.store, &[Draft { seed: 2, expires: Some(START + 10), ..Draft::default() }]).await;
+    let written = |store: &Store| {
+        let state = store.core.file.read(|txn| schema::State::read(&txn.open_table(schema::STATE)?)).unwrap();
+        (state.change, state.position, store.core.delta.generations().len())
+    };
+    let before = written(&fixture.store);
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept::default());
+    assert_eq!(written(&fixture.store), before);
+    fixture.clock.set(START + 10);
+    // Both of them, also the one that was not merged.
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept { expired: 2, ..Swept::default() });
+    // What is merged alone does not end a generation.
+    stored(&fixture.store, &[Draft { seed: 3, created: START + 9 * DAY, ..Draft::default() }]).await;
+    fixture.clock.set(START + 10 + 7 * DAY);
+    let position = written(&fixture.store).1;
+    assert_eq!(fixture.store.sweep().await.unwrap(), Swept { forgotten: 2, ..Swept::default() });
+    assert_eq!((written(&fixture.store).1, fixture.store.core.delta.generations().len()), (position, 1));
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn what_is_durable_is_answered_as_stored_whatever_becomes_of_the_limit() {
+    let limits = [(table(0), charge::LEAST_TABLE_LIMIT)].into();
+    let fixture = Fixture::new(StoreOptions { table_limits: limits, ..StoreOptions::default() });
+    let heavy = |seed| Draft { seed, length: 200_000 + seed as usize, ..Draft::default() };
+    crate::store::fault::arm(&fixture.path(), "merge");
+    for seed in 0..20 {
+        stored(&fixture.store, &[heavy(seed)]).await;
+    }
+    crate::store::fault::disarm(&fixture.path());
+    assert_eq!(arrivals(&fixture.store).await.len(), 20);
+    assert!(fixture.store.sweep().await.unwrap().evicted > 0);
+    verified(&fixture.store).await;
 }
 
 #[tokio::test]
@@ -210,7 +246,7 @@ async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_no
     verified(&fixture.store).await;
     // The last one goes too; numbers go on all the same.
     let id = Draft { table: 2, seed: 3, ..Draft::default() }.entry().id();
-    fixture.store.drop_for_good(table(2), id, DropReason::Retracted).await.unwrap();
+    drop_entries(&fixture.store, table(2), &[id]).await;
     fixture.reopen().await;
     stored(&fixture.store, &[Draft { table: 1, seed: 4, ..Draft::default() }]).await;
     assert_eq!(fixture.store.core.live().number_of(&table(1)), Some(4));

@@ -75,7 +75,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut fixture = Fixture::new(StoreOptions::default());
-            let (mut entries, mut seed): (Vec<Entry>, u64) = (Vec::new(), 0);
+            let (mut stored, mut entries, mut seed): (Vec<Entry>, Vec<Entry>, u64) = (Vec::new(), Vec::new(), 0);
             for (count, days, dropped, event) in steps {
                 let mut new = Vec::new();
                 for _ in 0..count {
@@ -87,14 +87,16 @@ proptest! {
                     // Another table must not show.
                     new.push(Draft { table: 1, ..draft }.new_entry());
                 }
-                fixture.store.commit(new).await.unwrap();
+                let mut gone = Vec::new();
                 for index in dropped {
-                    if !entries.is_empty() {
-                        let entry = entries.swap_remove(index.index(entries.len()));
-                        fixture.store.drop_for_good(table(0), entry.id(), DropReason::Retracted).await.unwrap();
+                    if !stored.is_empty() {
+                        gone.push(stored.swap_remove(index.index(stored.len())).id());
                     }
                 }
-                check(&fixture.store, &entries).await;
+                drop_entries(&fixture.store, table(0), &gone).await;
+                fixture.store.commit(new).await.unwrap();
+                stored.append(&mut entries);
+                check(&fixture.store, &stored).await;
                 match event {
                     0 => verified(&fixture.store).await,
                     1 => {
@@ -103,7 +105,7 @@ proptest! {
                     }
                     _ => Report::default(),
                 };
-                check(&fixture.store, &entries).await;
+                check(&fixture.store, &stored).await;
             }
         });
     }

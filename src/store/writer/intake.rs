@@ -14,11 +14,11 @@ use redb::Error;
 use super::Writer;
 use crate::store::{
     StoreError,
-    delta::{Dropping, Generation},
+    delta::Generation,
     live::Live,
     log::FrameWriter,
     record::Facts,
-    schema::{DropReason, Place, Position, damaged},
+    schema::{Place, Position, damaged},
     view::{Before, View},
 };
 
@@ -98,7 +98,11 @@ impl Writer {
             let touched: Vec<_> = touched.into_iter().collect();
             let is_over = self.core.live_mut().is_over_limit(&self.core.settings, &touched);
             if is_over {
-                let evicted: HashSet<_> = self.evict(touched, count)?.into_iter().collect();
+                // They are durable, whatever becomes of the limit; it is tried again with the next commit.
+                let evicted = self.evict(touched, count).inspect_err(
+                    |error| tracing::error!(%error, "what must give way to new entries could not be dropped"),
+                );
+                let evicted: HashSet<_> = evicted.unwrap_or_default().into_iter().collect();
                 for outcome in &mut outcomes {
                     if matches!(outcome, Some(Committed::Stored { arrival }) if evicted.contains(arrival)) {
                         *outcome = Some(Committed::Dropped);
@@ -107,69 +111,6 @@ impl Writer {
             }
         }
         Ok(outcomes.into_iter().flatten().collect())
-    }
-
-    /// Makes ids known as dropped; those of tables that are not known are passed over.
-    pub(super) fn drop_for_good(
-        &mut self,
-        wanted: &[(TableId, EntryId, DropReason)],
-    ) -> Result<(), StoreError> {
-        self.make_room()?;
-        let (mut numbered, mut tables) = (Vec::new(), Tables::new());
-        let state = {
-            let live = self.core.live_mut();
-            for (table, id, reason) in wanted {
-                if let Some(number) = live.number_of(table)
-                    && let Some(known) = live.tables.get(&number)
-                {
-                    numbered.push((number, *id, *reason));
-                    tables.insert(number, (*table, known.spki.clone()));
-                }
-            }
-            live.state
-        };
-        let mut room = self.core.settings.max_dropped.saturating_sub(state.dropped);
-        let mut seen = HashSet::new();
-        let places = self.view(|view| {
-            numbered
-                .iter()
-                .map(|(table_no, id, _)| match view.place(*table_no, *id)? {
-                    Some(Place::Stored { arrival, created }) => {
-                        let epoch = view.settings().network.epoch(created);
-                        Ok(Some(view.location(arrival)?.map(|location| (location, epoch))))
-                    }
-                    Some(Place::Dropped { .. }) => Ok(None),
-                    None => Ok(Some(None)),
-                })
-                .collect::<Result<Vec<_>, Error>>()
-        })?;
-        let at = self.core.clock.now().max(state.last_received);
-        let (mut frame, mut drops) = (FrameWriter::new(at), Vec::new());
-        for ((table_no, id, reason), place) in numbered.into_iter().zip(places) {
-            let Some(location) = place else { continue };
-            // Nobody worked for an id that is not stored, so it must not push out the memory of one that cost something.
-            if seen.insert((table_no, id)) && (location.is_some() || room > 0) {
-                room = room.saturating_sub(1);
-                drops.push((Dropping { table_no, id, reason, at }, location));
-            }
-        }
-        if drops.is_empty() {
-            return Ok(());
-        }
-        let touched = drops.iter().map(|(drop, _)| drop.table_no).collect();
-        let named = self.name(&touched, &tables, &mut frame).map_err(|error| self.core.file.fault(error))?;
-        drops.iter().for_each(|(drop, _)| frame.dropped(drop.table_no, &drop.id, drop.reason));
-        self.append(frame, named, |generation, live, _| {
-            for (drop, location) in drops {
-                live.dropped(drop.table_no, &drop.id, location);
-                generation.add_drop(drop);
-            }
-        })?;
-        let most = self.core.settings.max_dropped;
-        if self.core.live().state.dropped > most + most / 64 {
-            self.forget()?;
-        }
-        Ok(())
     }
 
     /// Writes a frame and takes it up with `apply`, for which it has the place of the frame.

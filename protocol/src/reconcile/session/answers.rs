@@ -134,7 +134,7 @@ impl Session {
                     self.report.fetched += 1;
                     listing.into_iter().for_each(|listing| listing.settle(1));
                 }
-                // Also if it is refused for good: the next session finds it Known if the gate recorded it.
+                // Also if it is refused for good: a node need not record that (SPEC 6.3), and the next session asks again.
                 Outcome::Refused(_) => {
                     self.report.refused += 1;
                     listing.into_iter().for_each(Listing::lose);
