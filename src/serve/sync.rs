@@ -45,7 +45,7 @@ impl Answer for Sync {
                     service.gate.mirror().takes(table)
                         && theirs.as_ref().is_none_or(|theirs| theirs.contains(table))
                 };
-                service.store.summaries(since).await.map(|summaries| {
+                service.store.summaries(since).await.map(|(summaries, _)| {
                     let common = summaries.iter().filter(|(table, _)| is_common(table));
                     let tallies = common.map(|(table, summary)| (*table, *summary.tally()));
                     Some(roots::answer_for_all(since, &candidates, tallies))
@@ -74,7 +74,7 @@ impl Answer for Sync {
 /// Of a table that is not mirrored there is nothing.
 async fn summary(service: &Service, table: TableId, since: u64) -> Result<Summary, StoreError> {
     if service.gate.mirror().takes(&table) {
-        service.store.summary(table, since).await
+        Ok(service.store.summary(table, since).await?.0)
     } else {
         Ok(Summary::default())
     }

@@ -20,27 +20,31 @@ impl Store {
         core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
     }
 
-    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6). Nothing is searched.
+    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6), and the newest arrival number in
+    /// it. Nothing is searched.
     ///
     /// # Errors
     /// If the store is closed.
     #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summary(&self, table: TableId, since: u64) -> Result<Summary, StoreError> {
+    pub async fn summary(&self, table: TableId, since: u64) -> Result<(Summary, u64), StoreError> {
         self.check_open()?;
         let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope_for(since)));
-        Ok(live.number_of(&table).map(|table_no| live.summary(table_no, from)).unwrap_or_default())
+        let summary = live.number_of(&table).map(|table_no| live.summary(table_no, from));
+        Ok((summary.unwrap_or_default(), live.state.newest()))
     }
 
-    /// The sketches of all tables with entries that were created at `since` or later, likewise.
+    /// The sketches of all tables with entries that were created at `since` or later, and the newest arrival number in
+    /// them.
     ///
     /// # Errors
     /// If the store is closed.
     #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summaries(&self, since: u64) -> Result<Vec<(TableId, Summary)>, StoreError> {
+    pub async fn summaries(&self, since: u64) -> Result<(Vec<(TableId, Summary)>, u64), StoreError> {
         self.check_open()?;
         let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope_for(since)));
         let summaries = live.tables.iter().map(|(table_no, table)| (table.id, live.summary(*table_no, from)));
-        Ok(summaries.filter(|(_, summary)| !summary.is_empty()).collect())
+        let summaries = summaries.filter(|(_, summary)| !summary.is_empty()).collect();
+        Ok((summaries, live.state.newest()))
     }
 
     /// The groups of a level, all of them or some, of the table's entries created at `since` or later (SPEC 10.6).
@@ -77,7 +81,8 @@ impl Store {
     pub async fn by_sids(&self, asked: BySids, most_bytes: usize) -> Result<Page, StoreError> {
         let BySids { table, sids, limit } = asked;
         let held = self.held(table, sids).await?;
-        let mut ids: Vec<EntryId> = held.iter().filter(|held| held.stored).map(|held| held.id).collect();
+        let mut ids: Vec<EntryId> =
+            held.iter().filter(|held| held.arrival.is_some()).map(|held| held.id).collect();
         let cut = ids.len() > limit;
         ids.truncate(limit);
         if ids.is_empty() {

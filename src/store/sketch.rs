@@ -40,6 +40,8 @@ pub struct Sketched {
     pub tally: Tally,
     /// The groups asked for, in order.
     pub groups: Vec<Group>,
+    /// The newest arrival number in them.
+    pub newest: u64,
 }
 
 /// What changes in cells.
@@ -222,7 +224,7 @@ pub(super) fn groups(
     let mut tally = Tally::default();
     let mut wanted: BTreeMap<u16, Group> = numbers.iter().map(|number| (*number, Group::default())).collect();
     let table_no = view.live().number_of(table);
-    let Some(table_no) = table_no else { return Ok(Some(answer(tally, &wanted, numbers))) };
+    let Some(table_no) = table_no else { return Ok(Some(answer(view, tally, &wanted, numbers))) };
     let (summaries, rows) = (view.txn.open_table(schema::SUMMARIES)?, view.txn.open_table(schema::GROUPS)?);
     let ids = view.txn.open_table(schema::BY_EPOCH)?;
     let mut looked_at = 0;
@@ -267,12 +269,12 @@ pub(super) fn groups(
             }
         }
     }
-    Ok(Some(answer(tally, &wanted, numbers)))
+    Ok(Some(answer(view, tally, &wanted, numbers)))
 }
 
-fn answer(tally: Tally, groups: &BTreeMap<u16, Group>, numbers: &[u16]) -> Sketched {
+fn answer(view: &View<'_>, tally: Tally, groups: &BTreeMap<u16, Group>, numbers: &[u16]) -> Sketched {
     let groups = numbers.iter().map(|number| groups.get(number).cloned().unwrap_or_default()).collect();
-    Sketched { tally, groups }
+    Sketched { tally, groups, newest: view.newest }
 }
 
 /// What the delta changes about an id, with its `created`.
@@ -295,6 +297,8 @@ fn changed(view: &View<'_>, table_no: u32) -> Result<Vec<(EntryId, Change)>, Err
     let mut changes = Vec::new();
     for (id, place) in view.fresh_places(table_no, all) {
         match (place, view.merged_place(table_no, &id)?) {
+            // The generation that grows goes on growing: what came after the view began is not in it.
+            (Place::Stored { arrival, .. }, _) if arrival > view.newest => {}
             (Place::Stored { created, .. }, _) => changes.push((id, Change::Came(created))),
             (_, Some(Place::Stored { created, .. })) => changes.push((id, Change::Went(created))),
             _ => {}
@@ -317,7 +321,11 @@ pub(super) fn held(view: &View<'_>, table: &TableId, sids: &[Sid]) -> Result<Vec
         ids.extend(view.merged_ids(table_no, first..=last, IDS_OF_SID)?);
         for id in ids {
             if let Some(place) = view.place(table_no, id)? {
-                held.push(Held { id, stored: matches!(place, Place::Stored { .. }) });
+                let arrival = match place {
+                    Place::Stored { arrival, .. } => Some(arrival),
+                    Place::Dropped { .. } => None,
+                };
+                held.push(Held { id, arrival });
             }
         }
     }

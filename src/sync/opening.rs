@@ -85,9 +85,9 @@ impl Opening<'_> {
                 _ => self.each(since, compared).await,
             };
         }
-        let own = self.context.store.summaries(since).await?;
+        let (own, newest) = self.context.store.summaries(since).await?;
         let compared: Vec<Compared> =
-            own.into_iter().map(|(table, own)| self.compared(table, own, since)).collect();
+            own.into_iter().map(|(table, own)| self.compared(table, (own, newest), since)).collect();
         if self.all_are_equal(since, &compared).await? {
             return Ok(Vec::new());
         }
@@ -112,9 +112,9 @@ impl Opening<'_> {
         Ok(compared)
     }
 
-    fn compared(&self, table: TableId, own: Summary, since: u64) -> Compared {
+    fn compared(&self, table: TableId, (own, newest): (Summary, u64), since: u64) -> Compared {
         let residual = self.context.lock_residuals().of(&self.peer, table, since).cloned();
-        Compared { table, own, residual: residual.unwrap_or_default() }
+        Compared { table, own, newest, residual: residual.unwrap_or_default() }
     }
 
     async fn ask(&mut self, request: SyncRequest) -> Result<SyncResponse, Failure> {
@@ -152,13 +152,13 @@ impl Opening<'_> {
                     Finding::Expected => continue,
                     Finding::Differs(claim) => *claim,
                 };
-                let Compared { own, residual, .. } = if scope == since {
+                let Compared { own, newest, residual, .. } = if scope == since {
                     compared.clone()
                 } else {
                     self.compared(table, self.context.store.summary(table, scope).await?, scope)
                 };
                 let may_page = !self.context.lock_paged().contains(&(self.peer, table));
-                leads.push((table, Lead { since: scope, claim, own, residual, may_page }));
+                leads.push((table, Lead { since: scope, claim, own, newest, residual, may_page }));
             }
         }
         Ok(leads)

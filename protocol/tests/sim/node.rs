@@ -199,7 +199,7 @@ impl Node {
         tables.sort_unstable();
         let compared = tables.into_iter().map(|table| {
             let residual = self.residuals.of(&peer, table, since).cloned().unwrap_or_default();
-            Compared { table, own: self.store.summary(&table, since), residual }
+            Compared { table, own: self.store.summary(&table, since), newest: self.store.newest(), residual }
         });
         let compared: Vec<Compared> = compared.collect();
         let all = compared.len() > 1;
@@ -275,18 +275,18 @@ impl Node {
         };
         let mut left = Vec::new();
         for (compared, finding) in opening.compared.into_iter().zip(findings) {
-            let Compared { table, mut own, mut residual } = compared;
+            let Compared { table, mut own, mut newest, mut residual } = compared;
             match finding {
                 Finding::Equal => self.residuals.forget(&from, table),
                 Finding::Expected => {}
                 Finding::Differs(claim) => {
                     let claim = *claim;
                     if since != opening.since {
-                        own = self.store.summary(&table, since);
+                        (own, newest) = (self.store.summary(&table, since), self.store.newest());
                         residual = self.residuals.of(&from, table, since).cloned().unwrap_or_default();
                     }
                     let may_page = !self.paged.contains(&(from, table));
-                    left.push((table, Some(Lead { since, claim, own, residual, may_page })));
+                    left.push((table, Some(Lead { since, claim, own, newest, residual, may_page })));
                 }
             }
         }
@@ -348,7 +348,8 @@ impl Node {
                 }
                 Output::OwnGroups { since, level } => {
                     let groups = self.store.groups(&running.table, since, level);
-                    outputs.extend(running.session.handle(Event::OwnGroups { groups }, context.now));
+                    let event = Event::OwnGroups { groups, newest: self.store.newest() };
+                    outputs.extend(running.session.handle(event, context.now));
                 }
                 Output::Resolve { question, sids } => {
                     let held = self.store.held(&running.table, &sids);

@@ -102,7 +102,7 @@ impl<'s> Nodes<'s> {
         let mut cost = Cost::default();
         let began = thread_cpu();
         let own = self.requester.summary.clone();
-        let compared = [Compared { table: TABLE, own, residual: Residual::default() }];
+        let compared = [Compared { table: TABLE, own, newest: 0, residual: Residual::default() }];
         let request = roots::ask_for_each(0, &compared);
         cost.requester += thread_cpu() - began;
         let response = self.exchange(&request, &mut cost)?;
@@ -110,7 +110,7 @@ impl<'s> Nodes<'s> {
         let mut findings = roots::findings(response, &compared).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let [Compared { own, residual, .. }] = compared;
         let Some(Finding::Differs(claim)) = findings.pop() else { return Ok((cost, Vec::new())) };
-        let lead = Lead { since: 0, claim: *claim, own, residual, may_page: false };
+        let lead = Lead { since: 0, claim: *claim, own, newest: 0, residual, may_page: false };
         let session =
             Session::with_lead(setup(&Network::default()), lead, Duration::ZERO, &mut Random::new(7));
         cost.requester += thread_cpu() - began;
@@ -144,10 +144,12 @@ impl<'s> Nodes<'s> {
                     under_way.push_back((request_id, request));
                     continue;
                 }
-                Output::OwnGroups { level, .. } => Event::OwnGroups { groups: self.requester.groups(level) },
+                Output::OwnGroups { level, .. } => {
+                    Event::OwnGroups { groups: self.requester.groups(level), newest: 0 }
+                }
                 Output::Resolve { question, sids } => {
                     let ids = sids.into_iter().flat_map(|sid| self.requester.with_sid(sid));
-                    Event::Resolved { question, held: ids.map(|id| Held { id, stored: true }).collect() }
+                    Event::Resolved { question, held: ids.map(|id| Held { id, arrival: Some(0) }).collect() }
                 }
                 Output::Done(report) => {
                     ensure!(report.end == End::Complete, "the session ended with {:?}", report.end);

@@ -40,8 +40,8 @@ impl Fast {
 impl Session {
     /// Chooses the way, by what the peer says.
     pub(super) fn begin(&mut self, lead: Lead) {
-        let Lead { claim, own, residual, may_page, .. } = lead;
-        let (ladder, start) = Ladder::new(&own, &claim, residual);
+        let Lead { claim, own, newest, residual, may_page, .. } = lead;
+        let (ladder, start) = Ladder::new(&own, newest, &claim, residual);
         let found = match start {
             Start::Decoded(sids) => sids,
             Start::Climb | Start::TooMany if may_page && own.len() < claim.n / PAGED_FACTOR => {
@@ -107,7 +107,7 @@ impl Session {
         let given_up = fast.ladder.has_given_up();
         let (proof, residual) = fast.ladder.finish();
         if given_up || proof == Proof::Different {
-            // A lie, or ids whose sids cancel each other, or something came or went here meanwhile: the lists tell. What was
+            // A lie, or ids whose sids cancel each other, or something was dropped here meanwhile: the lists tell. What was
             // remembered may be the reason: an id that the peer took, and that was dropped here then, cancels itself.
             outputs.push(Output::Residual { since: self.scope, residual: Residual::default() });
             return Continue(());
