@@ -33,8 +33,8 @@ impl Store {
         Ok((summary.unwrap_or_default(), live.state.newest()))
     }
 
-    /// The sketches of all tables with entries that were created at `since` or later, and the newest arrival number in
-    /// them.
+    /// The sketches of all tables with entries that were created at `since` or later, ascending, and the newest arrival
+    /// number in them.
     ///
     /// # Errors
     /// If the store is closed.
@@ -43,7 +43,9 @@ impl Store {
         self.check_open()?;
         let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope_for(since)));
         let summaries = live.tables.iter().map(|(table_no, table)| (table.id, live.summary(*table_no, from)));
-        let summaries = summaries.filter(|(_, summary)| !summary.is_empty()).collect();
+        let mut summaries: Vec<_> = summaries.filter(|(_, summary)| !summary.is_empty()).collect();
+        // In memory they stand in the order in which they came.
+        summaries.sort_unstable_by_key(|(table, _)| *table);
         Ok((summaries, live.state.newest()))
     }
 
