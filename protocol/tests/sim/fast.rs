@@ -169,6 +169,24 @@ fn nothing_is_listed_while_entries_come_all_the_time() {
 }
 
 #[test]
+fn what_was_evicted_and_is_forgotten_is_fetched_again() {
+    let mut random = Random::seeded("forgotten", 33);
+    let all = items(1000, SIZE, &mut random);
+    let mut own = store(12, &all);
+    all[..30].iter().for_each(|item| own.evict(item));
+    let mut world = fast_pair(own, store(12, &all), None, random);
+    sessions(&mut world, 2);
+    assert_eq!((reports(&world)[1].fetched, world.nodes[0].residuals.ids()), (0, 30));
+    // As after a week (SPEC 6.3); and some have come back from elsewhere before.
+    all[..20].iter().for_each(|item| assert!(world.nodes[0].store.dropped.remove(&item.id)));
+    all[..5].iter().for_each(|item| assert!(world.nodes[0].store.admit(*item).outcome.is_held()));
+    sessions(&mut world, 4);
+    let (back, last) = (reports(&world)[2], reports(&world)[3]);
+    assert_eq!((back.fetched, back.proven, back.listed), (15, true, 0));
+    assert_eq!((last.fetched, last.decoded, world.nodes[0].residuals.ids()), (0, 0, 10));
+}
+
+#[test]
 fn a_first_sync_pages_and_then_compares() {
     let mut random = Random::seeded("first sync by pages", 27);
     let all = items(6000, 1000, &mut random);

@@ -132,6 +132,12 @@ impl Store {
         self.arrivals.len() as u64
     }
 
+    /// Whether a Known id is stored, or dropped.
+    pub fn is_stored(&self, table: &TableId, id: &EntryId) -> Option<bool> {
+        let stored = self.tables.get(table).is_some_and(|items| items.contains_key(id));
+        (stored || self.dropped.contains(id)).then_some(stored)
+    }
+
     pub fn scope(&self, since: u64) -> u64 {
         self.rules.round_up(since.max(self.horizon))
     }
