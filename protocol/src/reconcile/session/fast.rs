@@ -51,7 +51,10 @@ impl Session {
             }
             Start::Climb => Vec::new(),
             // Neither sketches nor pages: the buckets are listed.
-            Start::TooMany => return,
+            Start::TooMany => {
+                self.report.fell_back = true;
+                return;
+            }
         };
         self.report.decoded = found.len() as u64;
         let (resolving, wanted) = (BTreeMap::new(), VecDeque::new());
@@ -110,6 +113,7 @@ impl Session {
             // A lie, or ids whose sids cancel each other, or something was dropped here meanwhile: the lists tell. What was
             // remembered may be the reason: an id that the peer took, and that was dropped here then, cancels itself.
             outputs.push(Output::Residual { since: self.scope, residual: Residual::default() });
+            self.report.fell_back = true;
             return Continue(());
         }
         self.report.proven = proof == Proof::Equal;
