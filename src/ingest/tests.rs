@@ -37,16 +37,9 @@ fn der(index: usize) -> Bytes {
 fn sealed(table: usize, created: u64) -> SealedEntry {
     let content = Content { media_type: "text/plain".to_owned(), data: b"an entry".to_vec() };
     let recipients = [key(table).public_key().clone()];
-    Draft {
-        table: key(table),
-        recipients: &recipients,
-        created,
-        expires: None,
-        content: &content,
-        author: None,
-    }
-    .seal(&mut UnwrapErr(SysRng), &network())
-    .unwrap()
+    Draft { table: key(table), recipients: &recipients, created, expires, content: &content, author: None }
+        .seal(&mut UnwrapErr(SysRng), &network())
+        .unwrap()
 }
 
 fn solve(puzzle: Puzzle) -> Vec<u8> {
@@ -214,6 +207,25 @@ async fn more_than_may_wait_is_answered_busy_and_the_next_is_not() {
     assert!(futures::poll!(&mut patient).is_pending());
     drop(places);
     assert_eq!(patient.await[0].outcome, Outcome::Stored);
+}
+
+#[tokio::test]
+async fn who_goes_away_leaves_his_places_to_his_work_and_his_work_undone() {
+    let fixture = fixture(Mirror::All, 10, None);
+    let gate = &fixture.gate;
+    gate.workers.hold();
+    let entries: Vec<_> = (0..3 * CHUNK).map(|_| entry(0, NOW).encoded().clone()).collect();
+    for (way, places) in [(Way::Sync, &gate.bulk), (Way::Put, &gate.live)] {
+        let mut patient = Box::pin(gate.admit_patiently(way, entries.clone(), vec![der(0)]));
+        assert!(futures::poll!(&mut patient).is_pending());
+        drop(patient);
+        assert_eq!(places.available_permits(), MAX_WAITING - entries.len(), "it waits still");
+    }
+    gate.workers.start();
+    let all = u32::try_from(MAX_WAITING).unwrap();
+    drop(tokio::try_join!(gate.bulk.acquire_many(all), gate.live.acquire_many(all)).unwrap());
+    assert_eq!((gate.totals().verified, fixture.store.stats().await.unwrap().entries), (0, 0));
+    assert_eq!(fixture.admit(entries[0].clone(), vec![der(0)]).await.outcome, Outcome::Stored);
 }
 
 #[tokio::test]
