@@ -222,6 +222,14 @@ impl Store {
         Ok(number.and_then(|number| live.tables.get(&number)).map(|table| table.spki.clone()))
     }
 
+    /// Whether anything of a table is stored.
+    #[must_use]
+    pub fn has_entries(&self, table: &TableId) -> bool {
+        let live = self.core.live();
+        let table = live.number_of(table).and_then(|number| live.tables.get(&number));
+        table.is_some_and(|table| table.totals.entries > 0)
+    }
+
     /// Every table the store knows, in the order in which they came.
     ///
     /// # Errors
