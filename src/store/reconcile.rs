@@ -65,7 +65,7 @@ impl Store {
         let level = level.min(MAX_LEVEL);
         let numbers = which.unwrap_or_else(|| (0..1 << level).collect());
         let from = self.core.settings.network.epoch(self.scope_for(since));
-        self.in_turn(move |view, most| sketch::groups(view, &table, from, level, &numbers, most)).await
+        self.in_turn(move |view, most| sketch::answer(view, &table, from, level, &numbers, most)).await
     }
 
     /// The ids of a table with these sids that are Known (SPEC 6.3).

@@ -110,6 +110,68 @@ proptest! {
     }
 }
 
+fn kept_levels(store: &Store) -> BTreeMap<(u32, u64), u8> {
+    let cells: Vec<_> = store.core.live().cells.keys().copied().collect();
+    let level = |cell| {
+        let kept =
+            store.core.file.read(|txn| crate::store::sketch::kept(&txn.open_table(schema::GROUPS)?, cell));
+        Some((cell, kept.unwrap()?.0))
+    };
+    cells.into_iter().filter_map(level).collect()
+}
+
+#[tokio::test]
+async fn groups_are_kept_of_all_but_the_smallest_cells_and_of_a_level_that_follows_their_size() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    let at = |day: u64| {
+        move |seed: u64| Draft { seed, length: 16, created: START + day * DAY, ..Draft::default() }
+    };
+    let (small, large) = (at(0), at(1));
+    let cell = |day: u64| (1, network().epoch(START + day * DAY));
+    let mut drafts: Vec<_> = (0..63).map(small).collect();
+    for (from, to, level) in [(1000, 1064, Some(2)), (1064, 1255, Some(2)), (1255, 1300, Some(4))] {
+        drafts.extend((from..to).map(large));
+        let new = drafts.iter().filter(|draft| draft.seed >= from || from == 1000).map(Draft::new_entry);
+        fixture.store.commit(new.collect()).await.unwrap();
+        verified(&fixture.store).await;
+        let kept = kept_levels(&fixture.store);
+        assert_eq!((kept.get(&cell(0)), kept.get(&cell(1)).copied()), (None, level), "{to}");
+    }
+    fixture.reopen().await;
+    check(&fixture.store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
+    let drop = async |store: &Store, drafts: &mut Vec<Draft>, most: u64| {
+        for draft in drafts.extract_if(.., |draft| draft.seed >= most) {
+            let id = draft.entry().id();
+            store.drop_for_good(table(0), id, DropReason::Retracted).await.unwrap();
+        }
+        verified(store).await;
+        check(store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
+        kept_levels(store).get(&cell(1)).copied()
+    };
+    assert_eq!(drop(&fixture.store, &mut drafts, 1064).await, Some(4));
+    assert_eq!(drop(&fixture.store, &mut drafts, 1063).await, Some(2));
+    assert_eq!(drop(&fixture.store, &mut drafts, 1015).await, None);
+}
+
+/// Cells of which a store has no groups, as one that was made before they were kept of small ones.
+#[tokio::test]
+async fn a_cell_without_groups_is_computed_and_gets_them_with_its_next_change() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let draft = |seed| Draft { seed, length: 16, ..Draft::default() };
+    fixture.store.commit((0..100).map(|seed| draft(seed).new_entry()).collect()).await.unwrap();
+    fixture.store.merge().await.unwrap();
+    assert_eq!(kept_levels(&fixture.store).len(), 1);
+    let core = &fixture.store.core;
+    core.file.write(|txn| Ok((txn.open_table(schema::GROUPS)?.retain(|_, _| false)?, true))).unwrap();
+    verified(&fixture.store).await;
+    let entries = |count| (0..count).map(|seed| draft(seed).entry()).collect::<Vec<_>>();
+    check(&fixture.store, &entries(100)).await;
+    fixture.store.commit(vec![draft(100).new_entry()]).await.unwrap();
+    verified(&fixture.store).await;
+    assert_eq!(kept_levels(&fixture.store).len(), 1);
+    check(&fixture.store, &entries(101)).await;
+}
+
 #[tokio::test]
 async fn what_a_sweep_drops_leaves_the_sketches() {
     let fixture = Fixture::new(StoreOptions { horizon: Some(10 * DAY), ..StoreOptions::default() });
