@@ -86,6 +86,8 @@ struct Core {
     clock: Clock,
     scopes: Scopes,
     readers: Arc<Semaphore>,
+    /// Those of the gate: what peers ask must not keep anybody's entry waiting.
+    known: Arc<Semaphore>,
     /// Answers that take long are made one at a time, and so are verifications: neither may keep all readers busy.
     long: Arc<Semaphore>,
     waiting: Semaphore,
@@ -207,7 +209,8 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
-        self.look(move |view| summary::presences(view, &table, &ids)).await
+        let read = move |core: &Core| core.view(|view| summary::presences(view, &table, &ids));
+        self.blocking(Arc::clone(&self.core.known), read).await
     }
 
     /// The SPKI DER of a table's key, if the store has it.

@@ -9,7 +9,7 @@ use p2pdb_protocol::{
     },
 };
 
-use super::{Page, Sketched, Store, StoreError, sketch};
+use super::{Page, Sketched, Store, StoreError, delta, sketch};
 
 impl Store {
     /// The start of the scope that answers for `since`: the first epoch that begins then or later and lies within the
@@ -66,6 +66,21 @@ impl Store {
         let numbers = which.unwrap_or_else(|| (0..1 << level).collect());
         let from = self.core.settings.network.epoch(self.scope_for(since));
         self.in_turn(move |view, most| sketch::answer(view, &table, from, level, &numbers, most)).await
+    }
+
+    /// About what so many groups take, as rows that are read; an id of which the share in a group is computed counts as 17.
+    #[must_use]
+    pub fn groups_work(&self, table: TableId, since: u64, level: u8, groups: usize) -> u64 {
+        let level = level.min(MAX_LEVEL);
+        let from = self.core.settings.network.epoch(self.scope_for(since));
+        let fresh = self.core.delta.generations();
+        let fresh = fresh.iter().map(|generation| delta::read(generation).entries.len() as u64).sum();
+        let live = self.core.live();
+        let Some(table_no) = live.number_of(&table) else { return 0 };
+        let work = |ids, kept| sketch::work(ids, kept, level, groups as u64);
+        let cells = live.cells.range((table_no, from)..=(table_no, u64::MAX));
+        let cells = cells.map(|(_, cell)| 1 + work(cell.len(), sketch::level_for(cell.len(), None)));
+        cells.fold(work(fresh, None), u64::saturating_add)
     }
 
     /// The ids of a table with these sids that are Known (SPEC 6.3).

@@ -19,7 +19,7 @@ use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
 pub use self::groups::Sketched;
 use self::groups::Touched;
-pub(super) use self::groups::{answer, fold, kept};
+pub(super) use self::groups::{answer, fold, kept, level_for, work};
 use super::{
     StoreError,
     file::StoreFile,

@@ -234,7 +234,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// A peer that only asks.
     pub(crate) fn start(network: &Network) -> Self {
-        Self::with(network, Keypair::generate_ed25519(), None, false)
+        Self::with(network, Keypair::generate_ed25519(), None, true)
     }
 
     /// A peer that answers, so that nodes take it for one of theirs.

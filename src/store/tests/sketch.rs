@@ -172,6 +172,38 @@ async fn a_cell_without_groups_is_computed_and_gets_them_with_its_next_change() 
     check(&fixture.store, &entries(101)).await;
 }
 
+/// What is over the bound is not begun beside the readers, however few groups are asked for: it waits for its turn.
+#[tokio::test]
+async fn the_lane_of_a_question_goes_by_its_work_and_a_put_waits_for_neither() {
+    let fixture = Fixture::new(StoreOptions::default());
+    let drafts: Vec<_> = (0..6000).map(|seed| Draft { seed, length: 16, ..Draft::default() }).collect();
+    fixture.store.commit(drafts.iter().map(Draft::new_entry).collect()).await.unwrap();
+    fixture.store.merge().await.unwrap();
+    let (store, id) = (&fixture.store, drafts[0].entry().id());
+    let work = |level, groups| store.groups_work(table(0), 0, level, groups);
+    assert_eq!((work(0, 1), work(8, 256), work(8, 3)), (257, 257, 4), "of level 8 they are kept");
+    assert_eq!((work(12, 4096), work(12, 1)), (1 + 17 * 6000, 1 + 6000 + 16));
+
+    let waiting = store.core.waiting.try_acquire_many(WAITING as u32).unwrap();
+    assert!(matches!(store.groups(table(0), 0, 12, None).await, Err(StoreError::Busy)));
+    assert_eq!(store.groups(table(0), 0, 12, Some(vec![7])).await.unwrap().groups.len(), 1);
+    assert_eq!(store.groups(table(0), 0, 8, None).await.unwrap().groups.len(), 256);
+    drop(waiting);
+    assert_eq!(store.groups(table(0), 0, 12, None).await.unwrap().groups.len(), 4096);
+
+    // All readers are busy with questions.
+    let readers = Arc::clone(&store.core.readers).try_acquire_many_owned(READERS as u32).unwrap();
+    let held = store.held(table(0), vec![Sid::of(&id)]);
+    tokio::pin!(held);
+    assert!(futures::poll!(&mut held).is_pending());
+    let known =
+        tokio::time::timeout(std::time::Duration::from_secs(60), store.known(table(0), vec![id])).await;
+    assert_eq!(known.expect("the gate waits for questions").unwrap(), [Presence::Stored]);
+    assert!(futures::poll!(&mut held).is_pending());
+    drop(readers);
+    assert_eq!(held.await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn what_a_sweep_drops_leaves_the_sketches() {
     let fixture = Fixture::new(StoreOptions { horizon: Some(10 * DAY), ..StoreOptions::default() });
