@@ -10,7 +10,7 @@ use p2pdb_protocol::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{OwnedMutexGuard, broadcast, oneshot},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, broadcast, oneshot},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,8 @@ pub(super) struct Work {
     pub(super) way: Way,
     pub(super) entries: Vec<Bytes>,
     keys: Arc<[Bytes]>,
+    /// The places at the gate that it takes.
+    _places: Arc<OwnedSemaphorePermit>,
     /// Looks at the entries even if others have copies of them in work.
     insists: bool,
     answer: oneshot::Sender<Vec<Verdict>>,
@@ -34,10 +36,16 @@ impl Work {
         way: Way,
         entries: Vec<Bytes>,
         keys: Arc<[Bytes]>,
+        places: Arc<OwnedSemaphorePermit>,
         insists: bool,
     ) -> (Self, oneshot::Receiver<Vec<Verdict>>) {
         let (answer, answered) = oneshot::channel();
-        (Self { way, entries, keys, insists, answer }, answered)
+        (Self { way, entries, keys, _places: places, insists, answer }, answered)
+    }
+
+    /// Whether somebody still waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.answer.is_closed()
     }
 }
 

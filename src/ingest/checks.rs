@@ -47,7 +47,7 @@ pub(super) struct Checks {
 /// A table's key.
 pub(super) struct TableKey {
     key: PublicKey,
-    /// Whether the table is not stored yet.
+    /// Whether nothing of the table is stored, so that it needs room.
     is_new: bool,
 }
 
@@ -94,7 +94,7 @@ impl Checks {
         entry.check_clock(&self.network, self.clock.now(), self.store.horizon_start())
     }
 
-    /// Steps 5 to 7: work, table, signature. Says too whether the table is new here.
+    /// Steps 5 to 7: work, table, signature. Says too whether nothing of the table is stored.
     pub(super) fn verify(
         &self,
         entry: UnverifiedEntry,
@@ -112,13 +112,15 @@ impl Checks {
 
     /// The key of a table: the stored one, or else of those that were sent along.
     pub(super) async fn key_of(&self, table: &TableId, sent: &[Bytes]) -> Result<TableKey, Refusal> {
+        // A table of which all entries were dropped is known for a while, and takes no room meanwhile.
+        let is_new = !self.store.has_entries(table);
         if let Some(key) = lock(&self.stored_keys).get(table) {
-            return Ok(TableKey { key: key.clone(), is_new: false });
+            return Ok(TableKey { key: key.clone(), is_new });
         }
         let stored = self.store.table_key(*table).await.inspect_err(store_failed).ok().flatten();
         if let Some(key) = stored.and_then(|der| PublicKey::from_der(&der).ok()) {
             lock(&self.stored_keys).put(*table, key.clone());
-            return Ok(TableKey { key, is_new: false });
+            return Ok(TableKey { key, is_new });
         }
         let mut otherwise = Refusal::TableKeyMissing;
         for der in sent {

@@ -23,7 +23,7 @@ use p2pdb_protocol::{
     refusal::{Outcome, Refusal},
 };
 use serde::Serialize;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 pub use self::mirror::Mirror;
 use self::{
@@ -159,8 +159,8 @@ impl Gate {
     /// Answers [`Refusal::Busy`] for all if too many entries wait already.
     pub async fn admit(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        match self.places(way).try_acquire_many(count) {
-            Ok(_places) => self.pass(way, entries, keys).await,
+        match Arc::clone(self.places(way)).try_acquire_many_owned(count) {
+            Ok(places) => self.pass(way, entries, keys, places.into()).await,
             Err(_) => vec![Judgement::busy(); entries.len()],
         }
     }
@@ -169,20 +169,27 @@ impl Gate {
     /// 1,024 entries at a time.
     pub async fn admit_patiently(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
         let count = u32::try_from(entries.len().min(MAX_WAITING)).unwrap_or(u32::MAX);
-        match self.places(way).acquire_many(count).await {
-            Ok(_places) => self.pass(way, entries, keys).await,
+        match Arc::clone(self.places(way)).acquire_many_owned(count).await {
+            Ok(places) => self.pass(way, entries, keys, places.into()).await,
             Err(_) => vec![Judgement::busy(); entries.len()],
         }
     }
 
-    fn places(&self, way: Way) -> &Semaphore {
+    const fn places(&self, way: Way) -> &Arc<Semaphore> {
         match way.lane() {
             Lane::Live => &self.live,
             Lane::Bulk => &self.bulk,
         }
     }
 
-    async fn pass(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
+    /// Whoever waits may go away at any time: the work keeps its places until it is done.
+    async fn pass(
+        &self,
+        way: Way,
+        entries: Vec<Bytes>,
+        keys: Vec<Bytes>,
+        places: Arc<OwnedSemaphorePermit>,
+    ) -> Vec<Judgement> {
         self.came.count(way).fetch_add(entries.len() as u64, Ordering::Relaxed);
         // Answered for good further down, entry by entry; what a failing worker leaves over was not judged.
         let mut judgements = vec![Judgement::busy(); entries.len()];
@@ -192,7 +199,8 @@ impl Gate {
         while !left.is_empty() {
             let pieces = left.chunks(CHUNK).map(|piece| {
                 let entries = piece.iter().map(|(_, entry)| entry.clone()).collect();
-                let (work, answer) = Work::new(way, entries, Arc::clone(&keys), waits == MAX_WAITS);
+                let (keys, places) = (Arc::clone(&keys), Arc::clone(&places));
+                let (work, answer) = Work::new(way, entries, keys, places, waits == MAX_WAITS);
                 self.workers.push(work);
                 answer
             });

@@ -35,18 +35,15 @@ fn der(index: usize) -> Bytes {
 }
 
 fn sealed(table: usize, created: u64) -> SealedEntry {
+    sealed_until(table, created, None)
+}
+
+fn sealed_until(table: usize, created: u64, expires: Option<u64>) -> SealedEntry {
     let content = Content { media_type: "text/plain".to_owned(), data: b"an entry".to_vec() };
     let recipients = [key(table).public_key().clone()];
-    Draft {
-        table: key(table),
-        recipients: &recipients,
-        created,
-        expires: None,
-        content: &content,
-        author: None,
-    }
-    .seal(&mut UnwrapErr(SysRng), &network())
-    .unwrap()
+    Draft { table: key(table), recipients: &recipients, created, expires, content: &content, author: None }
+        .seal(&mut UnwrapErr(SysRng), &network())
+        .unwrap()
 }
 
 fn solve(puzzle: Puzzle) -> Vec<u8> {
@@ -196,6 +193,31 @@ async fn new_tables_do_not_race_past_the_quota() {
     assert_eq!(fixture.store.tables().await.unwrap().len(), 1);
 }
 
+/// Else who fills the quota again and again with what soon expires could put into all of these tables in the end.
+#[tokio::test]
+async fn a_table_without_entries_needs_room_like_a_new_one() {
+    let fixture = fixture(Mirror::All, 1, None);
+    let brief = sealed_until(0, NOW, Some(NOW + 60));
+    let brief = brief.finish(&solve(brief.puzzle(&network())), &network()).unwrap();
+    let outcome =
+        async |entry: &Entry, table| fixture.admit(entry.encoded().clone(), vec![der(table)]).await.outcome;
+    assert_eq!(outcome(&brief, 0).await, Outcome::Stored);
+    assert_eq!(outcome(&entry(0, NOW), 0).await, Outcome::Stored, "a table that has entries needs none");
+    assert_eq!(outcome(&entry(1, NOW), 1).await, Outcome::Refused(Refusal::QuotaExceeded));
+    let (table, other) = (key(0).public_key().table_id(), entry(1, NOW + 61));
+    let stored =
+        fixture.store.get(p2pdb_protocol::filter::Filter::table(table), None, 1 << 20).await.unwrap();
+    for (_, encoded) in &stored.entries {
+        let id = Entry::from_trusted(encoded.clone(), &network()).unwrap().id();
+        fixture.store.drop_for_good(table, id, crate::store::DropReason::Retracted).await.unwrap();
+    }
+    fixture.clock.set(NOW + 61);
+    assert_eq!(outcome(&other, 1).await, Outcome::Stored, "its place is free");
+    assert!(fixture.store.table_key(table).await.unwrap().is_some(), "and the first table known still");
+    assert_eq!(outcome(&entry(0, NOW + 61), 0).await, Outcome::Refused(Refusal::QuotaExceeded));
+    assert_eq!(outcome(&entry(1, NOW + 61), 1).await, Outcome::Stored);
+}
+
 #[tokio::test]
 async fn more_than_may_wait_is_answered_busy_and_the_next_is_not() {
     let fixture = fixture(Mirror::All, 10, None);
@@ -214,6 +236,25 @@ async fn more_than_may_wait_is_answered_busy_and_the_next_is_not() {
     assert!(futures::poll!(&mut patient).is_pending());
     drop(places);
     assert_eq!(patient.await[0].outcome, Outcome::Stored);
+}
+
+#[tokio::test]
+async fn who_goes_away_leaves_his_places_to_his_work_and_his_work_undone() {
+    let fixture = fixture(Mirror::All, 10, None);
+    let gate = &fixture.gate;
+    gate.workers.hold();
+    let entries: Vec<_> = (0..3 * CHUNK).map(|_| entry(0, NOW).encoded().clone()).collect();
+    for (way, places) in [(Way::Sync, &gate.bulk), (Way::Put, &gate.live)] {
+        let mut patient = Box::pin(gate.admit_patiently(way, entries.clone(), vec![der(0)]));
+        assert!(futures::poll!(&mut patient).is_pending());
+        drop(patient);
+        assert_eq!(places.available_permits(), MAX_WAITING - entries.len(), "it waits still");
+    }
+    gate.workers.start();
+    let all = u32::try_from(MAX_WAITING).unwrap();
+    drop(tokio::try_join!(gate.bulk.acquire_many(all), gate.live.acquire_many(all)).unwrap());
+    assert_eq!((gate.totals().verified, fixture.store.stats().await.unwrap().entries), (0, 0));
+    assert_eq!(fixture.admit(entries[0].clone(), vec![der(0)]).await.outcome, Outcome::Stored);
 }
 
 #[tokio::test]

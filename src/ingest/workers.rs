@@ -50,7 +50,13 @@ impl Workers {
         self.shared.turns.push(work.way.lane(), work.entries.len(), work);
     }
 
-    fn start(&self) {
+    /// Keeps the workers from being started by the first work.
+    #[cfg(test)]
+    pub(super) fn hold(&self) {
+        self.started.get_or_init(|| ());
+    }
+
+    pub(super) fn start(&self) {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = Handle::current();
         let mut running = 0;
@@ -77,7 +83,8 @@ impl Drop for Workers {
 
 impl Shared {
     fn run(&self, runtime: &Handle) {
-        while let Some(works) = self.turns.take(CHUNK) {
+        while let Some(mut works) = self.turns.take(CHUNK) {
+            works.retain(Work::is_wanted);
             // A fault in a check must not end the worker; what was not judged is answered busy.
             let checked =
                 catch_unwind(AssertUnwindSafe(|| Batch::new(Arc::clone(&self.checks), works).check(runtime)));

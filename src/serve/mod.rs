@@ -47,6 +47,7 @@ pub struct Service {
     puts: Limiter,
     syncs: Limiter,
     sync_bytes: Limiter,
+    sync_work: Limiter,
 }
 
 impl Service {
@@ -78,6 +79,7 @@ impl Service {
             puts: limiter(rates.puts),
             syncs: limiter(rates.syncs),
             sync_bytes: limiter(rates.sync_bytes),
+            sync_work: limiter(rates.sync_work),
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Rates {
     pub syncs: u32,
     /// Bytes of syndromes.
     pub sync_bytes: u32,
+    /// What they take, as [`Store::groups_work`](crate::store::Store::groups_work) counts it.
+    pub sync_work: u32,
     /// Ids announced.
     pub announced: u32,
     /// How many times that one address may ask for: several people live behind one.
@@ -55,6 +57,7 @@ impl Default for Rates {
             puts: 600,
             syncs: 120,
             sync_bytes: 8 << 20,
+            sync_work: 32 << 20,
             announced: 600,
             per_address: 4,
         }

@@ -13,20 +13,14 @@ use p2pdb_protocol::{
 };
 
 use crate::{
-    serve::{Answer, Service, quota::Limiter, store_failed},
+    serve::{Answer, QUOTA_RETRY_MS, Service, quota::Limiter, store_failed},
     store::StoreError,
     swarm::Incoming,
 };
 
 impl Answer for Sync {
-    fn cost<'a>(service: &'a Service, request: &SyncRequest) -> (&'a Limiter, usize) {
-        let Some(groups) = &request.groups else { return (&service.syncs, 1) };
-        let count = match &groups.which {
-            Some(bits) => bits.iter().map(|byte| byte.count_ones() as usize).sum(),
-            None => 1 << groups.level.min(16),
-        };
-        let syndromes = groups.to.saturating_sub(groups.from).min(64) as usize;
-        (&service.sync_bytes, 8 * count * syndromes)
+    fn cost<'a>(service: &'a Service, _: &SyncRequest) -> (&'a Limiter, usize) {
+        (&service.syncs, 1)
     }
 
     async fn answer(
@@ -45,7 +39,7 @@ impl Answer for Sync {
                     service.gate.mirror().takes(table)
                         && theirs.as_ref().is_none_or(|theirs| theirs.contains(table))
                 };
-                service.store.summaries(since).await.map(|summaries| {
+                service.store.summaries(since).await.map(|(summaries, _)| {
                     let common = summaries.iter().filter(|(table, _)| is_common(table));
                     let tallies = common.map(|(table, summary)| (*table, *summary.tally()));
                     Some(roots::answer_for_all(since, &candidates, tallies))
@@ -61,7 +55,19 @@ impl Answer for Sync {
                 }
                 Ok(Some(roots::answer_for_each(since, &own)))
             }
-            Question::Groups(asked) => groups(service, asked, since).await,
+            Question::Groups(asked) if !service.gate.mirror().takes(&asked.table) => Ok(None),
+            Question::Groups(asked) => {
+                // Charged before anything is read.
+                let (peer, origin, count) = (incoming.peer, incoming.origin, asked.groups.len());
+                let work = service.store.groups_work(asked.table, since, asked.level, count);
+                let work = usize::try_from(work).unwrap_or(usize::MAX);
+                let bytes = 8 * count * asked.syndromes.len();
+                let charged = service.sync_bytes.charge(peer, origin, bytes);
+                if charged.and_then(|()| service.sync_work.charge(peer, origin, work)).is_err() {
+                    return Reply::retry(Status::RateLimited, QUOTA_RETRY_MS);
+                }
+                groups(service, asked, since).await
+            }
         };
         match response {
             Ok(Some(response)) => Reply::Ok(response),
@@ -74,7 +80,7 @@ impl Answer for Sync {
 /// Of a table that is not mirrored there is nothing.
 async fn summary(service: &Service, table: TableId, since: u64) -> Result<Summary, StoreError> {
     if service.gate.mirror().takes(&table) {
-        service.store.summary(table, since).await
+        Ok(service.store.summary(table, since).await?.0)
     } else {
         Ok(Summary::default())
     }
@@ -82,9 +88,6 @@ async fn summary(service: &Service, table: TableId, since: u64) -> Result<Summar
 
 async fn groups(service: &Service, asked: Asked, since: u64) -> Result<Option<SyncResponse>, StoreError> {
     let Asked { table, level, groups, syndromes } = asked;
-    if !service.gate.mirror().takes(&table) {
-        return Ok(None);
-    }
     let sketched = service.store.groups(table, since, level, Some(groups)).await?;
     let ranges = sketched.groups.iter().filter_map(|group| group.syndromes().get(syndromes.clone()));
     let bytes = word_bytes(ranges.flatten().copied());

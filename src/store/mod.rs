@@ -85,6 +85,8 @@ struct Core {
     clock: Clock,
     scopes: Scopes,
     readers: Arc<Semaphore>,
+    /// Those of the gate: what peers ask must not keep anybody's entry waiting.
+    known: Arc<Semaphore>,
     /// Answers that take long are made one at a time, and so are verifications: neither may keep all readers busy.
     long: Arc<Semaphore>,
     waiting: Semaphore,
@@ -195,7 +197,8 @@ impl Store {
     /// # Errors
     /// If the file could not be read.
     pub async fn known(&self, table: TableId, ids: Vec<EntryId>) -> Result<Vec<Presence>, StoreError> {
-        self.look(move |view| summary::presences(view, &table, &ids)).await
+        let read = move |core: &Core| core.view(|view| summary::presences(view, &table, &ids));
+        self.blocking(Arc::clone(&self.core.known), read).await
     }
 
     /// As [`Store::known`], for who has a thread of its own that may wait for the disk.
@@ -216,6 +219,14 @@ impl Store {
         let live = self.core.live();
         let number = live.number_of(&table);
         Ok(number.and_then(|number| live.tables.get(&number)).map(|table| table.spki.clone()))
+    }
+
+    /// Whether anything of a table is stored.
+    #[must_use]
+    pub fn has_entries(&self, table: &TableId) -> bool {
+        let live = self.core.live();
+        let table = live.number_of(table).and_then(|number| live.tables.get(&number));
+        table.is_some_and(|table| table.totals.entries > 0)
     }
 
     /// Every table the store knows, in the order in which they came.

@@ -67,6 +67,7 @@ impl Store {
             clock,
             scopes: Scopes::default(),
             readers: Arc::new(Semaphore::new(READERS)),
+            known: Arc::new(Semaphore::new(READERS)),
             long: Arc::new(Semaphore::new(1)),
             waiting: Semaphore::new(WAITING),
             verifying: Arc::new(Semaphore::new(1)),

@@ -9,7 +9,7 @@ use p2pdb_protocol::{
     },
 };
 
-use super::{Page, Sketched, Store, StoreError, sketch};
+use super::{Page, Sketched, Store, StoreError, delta, sketch};
 
 impl Store {
     /// The start of the scope that answers for `since`: the first epoch that begins then or later and lies within the
@@ -20,27 +20,33 @@ impl Store {
         core.settings.network.epoch_start_at_or_after(since).max(self.scope_start())
     }
 
-    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6). Nothing is searched.
+    /// The sketch of the table's ids, of entries created at `since` or later (SPEC 10.6), and the newest arrival number in
+    /// it. Nothing is searched.
     ///
     /// # Errors
     /// If the store is closed.
     #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summary(&self, table: TableId, since: u64) -> Result<Summary, StoreError> {
+    pub async fn summary(&self, table: TableId, since: u64) -> Result<(Summary, u64), StoreError> {
         self.check_open()?;
         let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope_for(since)));
-        Ok(live.number_of(&table).map(|table_no| live.summary(table_no, from)).unwrap_or_default())
+        let summary = live.number_of(&table).map(|table_no| live.summary(table_no, from));
+        Ok((summary.unwrap_or_default(), live.state.newest()))
     }
 
-    /// The sketches of all tables with entries that were created at `since` or later, likewise.
+    /// The sketches of all tables with entries that were created at `since` or later, ascending, and the newest arrival
+    /// number in them.
     ///
     /// # Errors
     /// If the store is closed.
     #[expect(clippy::unused_async, reason = "where an answer comes from is not the caller's business")]
-    pub async fn summaries(&self, since: u64) -> Result<Vec<(TableId, Summary)>, StoreError> {
+    pub async fn summaries(&self, since: u64) -> Result<(Vec<(TableId, Summary)>, u64), StoreError> {
         self.check_open()?;
         let (live, from) = (self.core.live(), self.core.settings.network.epoch(self.scope_for(since)));
         let summaries = live.tables.iter().map(|(table_no, table)| (table.id, live.summary(*table_no, from)));
-        Ok(summaries.filter(|(_, summary)| !summary.is_empty()).collect())
+        let mut summaries: Vec<_> = summaries.filter(|(_, summary)| !summary.is_empty()).collect();
+        // In memory they stand in the order in which they came.
+        summaries.sort_unstable_by_key(|(table, _)| *table);
+        Ok((summaries, live.state.newest()))
     }
 
     /// The groups of a level, all of them or some, of the table's entries created at `since` or later (SPEC 10.6).
@@ -59,7 +65,22 @@ impl Store {
         let level = level.min(MAX_LEVEL);
         let numbers = which.unwrap_or_else(|| (0..1 << level).collect());
         let from = self.core.settings.network.epoch(self.scope_for(since));
-        self.in_turn(move |view, most| sketch::groups(view, &table, from, level, &numbers, most)).await
+        self.in_turn(move |view, most| sketch::answer(view, &table, from, level, &numbers, most)).await
+    }
+
+    /// About what so many groups take, as rows that are read; an id of which the share in a group is computed counts as 17.
+    #[must_use]
+    pub fn groups_work(&self, table: TableId, since: u64, level: u8, groups: usize) -> u64 {
+        let level = level.min(MAX_LEVEL);
+        let from = self.core.settings.network.epoch(self.scope_for(since));
+        let fresh = self.core.delta.generations();
+        let fresh = fresh.iter().map(|generation| delta::read(generation).entries.len() as u64).sum();
+        let live = self.core.live();
+        let Some(table_no) = live.number_of(&table) else { return 0 };
+        let work = |ids, kept| sketch::work(ids, kept, level, groups as u64);
+        let cells = live.cells.range((table_no, from)..=(table_no, u64::MAX));
+        let cells = cells.map(|(_, cell)| 1 + work(cell.len(), sketch::level_for(cell.len(), None)));
+        cells.fold(work(fresh, None), u64::saturating_add)
     }
 
     /// The ids of a table with these sids that are Known (SPEC 6.3).
@@ -77,7 +98,8 @@ impl Store {
     pub async fn by_sids(&self, asked: BySids, most_bytes: usize) -> Result<Page, StoreError> {
         let BySids { table, sids, limit } = asked;
         let held = self.held(table, sids).await?;
-        let mut ids: Vec<EntryId> = held.iter().filter(|held| held.stored).map(|held| held.id).collect();
+        let mut ids: Vec<EntryId> =
+            held.iter().filter(|held| held.arrival.is_some()).map(|held| held.id).collect();
         let cut = ids.len() > limit;
         ids.truncate(limit);
         if ids.is_empty() {

@@ -83,8 +83,8 @@ pub(super) type BucketRow = (u64, u64, u64, &'static [u8; 16]);
 pub(super) const SUMMARIES: TableDefinition<(u32, u64), &[u8; Summary::ROW_BYTES]> =
     TableDefinition::new("summaries");
 
-/// Key: (table number, epoch of `created`, group of level 12) # Value: a row of [`Group`]. Only large cells, see
-/// [`super::sketch`], and groups with entries.
+/// Key: (table number, epoch of `created`, 12 less the level in the upper 4 bits, and the group) # Value: a row of [`Group`].
+/// Only cells that have some ids, see [`super::sketch`], and groups with entries.
 pub(super) const GROUPS: TableDefinition<(u32, u64, u16), &[u8; Group::ROW_BYTES]> =
     TableDefinition::new("groups");
 

@@ -18,7 +18,7 @@ use p2pdb_protocol::{
     },
     reconcile::{
         Cut, End, Event, Held, Lead, Output, Report, Request, RequestId, Response, Served, Session, Setup,
-        sketch::{Group, Sid},
+        sketch::Sid,
     },
     refusal::Outcome,
 };
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::{
     ingest::Way,
-    store::{Presence, StoreError},
+    store::{Presence, Sketched, StoreError},
     swarm::{Conduct, RequestError},
     sync::Context,
 };
@@ -48,7 +48,7 @@ enum Happened {
         request: RequestId,
         page: GetResponse,
     },
-    OwnGroups(Vec<Group>),
+    OwnGroups(Sketched),
     Resolved {
         question: RequestId,
         held: Vec<Held>,
@@ -138,7 +138,9 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
                 tasks.push(Box::pin(admit_page(context, peer, request, page)));
                 session.handle(Event::Paged { request, bytes, next, more }, now)
             }
-            Some(Happened::OwnGroups(groups)) => session.handle(Event::OwnGroups { groups }, now),
+            Some(Happened::OwnGroups(Sketched { groups, newest, .. })) => {
+                session.handle(Event::OwnGroups { groups, newest }, now)
+            }
             Some(Happened::Resolved { question, held }) => {
                 session.handle(Event::Resolved { question, held }, now)
             }
@@ -290,7 +292,7 @@ async fn admit(context: &Context, peer: PeerId, answer: GetResponse) -> (u64, Re
 
 async fn own_groups(context: &Context, table: TableId, since: u64, level: u8) -> Happened {
     match context.store.groups(table, since, level, None).await {
-        Ok(sketched) => Happened::OwnGroups(sketched.groups),
+        Ok(sketched) => Happened::OwnGroups(sketched),
         Err(error) => stuck(&error),
     }
 }

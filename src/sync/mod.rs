@@ -70,6 +70,10 @@ pub struct Totals {
     pub requests: u64,
     /// Differences decoded from sketches.
     pub decoded: u64,
+    /// Sessions in which sketches led to the peer's root.
+    pub proven: u64,
+    /// Sessions in which they led nowhere, so that buckets were listed.
+    pub fell_back: u64,
     /// Buckets that differed and were listed.
     pub buckets_differing: u64,
     /// Sessions that ended by a peer's fault.
@@ -128,6 +132,8 @@ impl Context {
         totals.requests += report.requests;
         totals.buckets_differing += report.buckets_differing;
         totals.decoded += report.decoded;
+        totals.proven += u64::from(report.proven);
+        totals.fell_back += u64::from(report.fell_back);
     }
 
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {

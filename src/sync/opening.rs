@@ -1,10 +1,10 @@
 //! The first question to a peer: which of the common tables differ (SPEC 10.7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use libp2p::PeerId;
 use p2pdb_protocol::{
-    id::TableId,
+    id::{EntryId, TableId},
     limits::MAX_TABLES,
     message::sync::{Sync, SyncRequest, SyncResponse},
     reconcile::{
@@ -14,7 +14,12 @@ use p2pdb_protocol::{
     },
 };
 
-use crate::{ingest::Mirror, store::StoreError, swarm::RequestError, sync::Context};
+use crate::{
+    ingest::Mirror,
+    store::{Presence, StoreError},
+    swarm::RequestError,
+    sync::Context,
+};
 
 /// Why there is no answer.
 enum Failure {
@@ -85,9 +90,11 @@ impl Opening<'_> {
                 _ => self.each(since, compared).await,
             };
         }
-        let own = self.context.store.summaries(since).await?;
-        let compared: Vec<Compared> =
-            own.into_iter().map(|(table, own)| self.compared(table, own, since)).collect();
+        let (own, newest) = self.context.store.summaries(since).await?;
+        let mut compared = Vec::with_capacity(own.len());
+        for (table, own) in own {
+            compared.push(self.compared(table, (own, newest), since).await?);
+        }
         if self.all_are_equal(since, &compared).await? {
             return Ok(Vec::new());
         }
@@ -107,14 +114,30 @@ impl Opening<'_> {
         let mut compared = Vec::with_capacity(tables.len());
         for table in BTreeSet::from_iter(tables) {
             let own = self.context.store.summary(table, since).await?;
-            compared.push(self.compared(table, own, since));
+            compared.push(self.compared(table, own, since).await?);
         }
         Ok(compared)
     }
 
-    fn compared(&self, table: TableId, own: Summary, since: u64) -> Compared {
+    async fn compared(
+        &self,
+        table: TableId,
+        (own, newest): (Summary, u64),
+        since: u64,
+    ) -> Result<Compared, StoreError> {
         let residual = self.context.lock_residuals().of(&self.peer, table, since).cloned();
-        Compared { table, own, residual: residual.unwrap_or_default() }
+        let mut residual = residual.unwrap_or_default();
+        if !residual.is_empty() {
+            let ids: Vec<EntryId> = residual.ids().collect();
+            let presences = self.context.store.known(table, ids.clone()).await?;
+            let known: HashMap<EntryId, Presence> = ids.into_iter().zip(presences).collect();
+            residual.retain(|id| match known.get(id) {
+                Some(Presence::Stored) => Some(true),
+                Some(Presence::Dropped) => Some(false),
+                Some(Presence::Unknown) | None => None,
+            });
+        }
+        Ok(Compared { table, own, newest, residual })
     }
 
     async fn ask(&mut self, request: SyncRequest) -> Result<SyncResponse, Failure> {
@@ -152,13 +175,13 @@ impl Opening<'_> {
                     Finding::Expected => continue,
                     Finding::Differs(claim) => *claim,
                 };
-                let Compared { own, residual, .. } = if scope == since {
+                let Compared { own, newest, residual, .. } = if scope == since {
                     compared.clone()
                 } else {
-                    self.compared(table, self.context.store.summary(table, scope).await?, scope)
+                    self.compared(table, self.context.store.summary(table, scope).await?, scope).await?
                 };
                 let may_page = !self.context.lock_paged().contains(&(self.peer, table));
-                leads.push((table, Lead { since: scope, claim, own, residual, may_page }));
+                leads.push((table, Lead { since: scope, claim, own, newest, residual, may_page }));
             }
         }
         Ok(leads)

@@ -112,6 +112,34 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
     assert_eq!(node.entries().await, 3);
 }
 
+/// A question for groups costs what it takes, and not only the few bytes of its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_for_groups_are_charged_by_the_ids_that_they_look_at() {
+    let network = network();
+    let texts = ["one", "two", "three", "four"];
+    let entries = texts.map(|text| entry(&network, table(), key(1).public_key(), text).encoded().clone());
+    let groups = |level, groups: Vec<u16>| {
+        let asked = Asked { table: table_id(table()), level, groups, syndromes: 0..1 };
+        SyncRequest { groups: Some(GroupsRequest::new(&asked)), ..Default::default() }
+    };
+    // Four ids, of which the share in the only group of level 0 is computed, as entries just put and as those of their epoch.
+    let whole = 2 * 4 * 17 + 1;
+    for (syncs, sync_work) in [(3, 1 << 20), (100, 2 * whole + 12)] {
+        let node = TestNode::with(&network, &[], |config| {
+            (config.rates.syncs, config.rates.sync_work) = (syncs, sync_work);
+        })
+        .await;
+        let (greedy, modest) = (joined(&network, &node).await, joined(&network, &node).await);
+        assert!(!is_limited::<Put>(&greedy, &node, &puts(&entries, &[table().public_key().der()])).await);
+        assert!(!is_limited::<Sync>(&greedy, &node, &groups(0, vec![0])).await);
+        assert!(!is_limited::<Sync>(&greedy, &node, &groups(0, vec![0])).await);
+        // Of one group among 4,096 hardly anything is computed.
+        assert!(!is_limited::<Sync>(&greedy, &node, &groups(12, vec![77])).await);
+        assert!(is_limited::<Sync>(&greedy, &node, &groups(0, vec![0])).await);
+        assert!(!is_limited::<Sync>(&modest, &node, &groups(0, vec![0])).await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_misbehaves_again_and_again_is_banned_and_others_go_on() {
     let network = network();

@@ -196,6 +196,7 @@ async fn differences_in_both_directions_are_found_by_sketches() {
         for node in [&a, &b] {
             let totals = totals(node).await;
             assert_eq!((totals.buckets_differing, totals.misbehaved), (0, 0), "no bucket was listed");
+            assert_eq!(totals.fell_back, 0);
             assert!(totals.decoded > 0 && totals.decoded <= 2 * decoded, "{totals:?}");
         }
     }
@@ -313,6 +314,8 @@ async fn who_lies_by_sketches_is_asked_for_lists() {
         until(&format!("{lie:?}: the entry comes"), || async { victim.entries().await == 1 }).await;
         let held = victim.node.store().known(table_id(table()), vec![good.id()]).await.unwrap();
         assert_eq!(held, [p2pdb::store::Presence::Stored]);
+        until(&format!("{lie:?}: it is counted"), || async { totals(&victim).await.fell_back > 0 }).await;
+        assert_eq!(totals(&victim).await.proven, 0, "{lie:?}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Compares sets of ids by their roots and sketches (SPEC 8.7).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
@@ -61,8 +63,10 @@ impl SyncRequest {
         match (self.all, self.tables, self.groups) {
             (Some(all), None, None) => Some(Question::All(all.into_inner())),
             (None, Some(tables), None) => {
+                let named: BTreeSet<TableId> = tables.iter().map(|(table, _)| *table).collect();
+                let each_once = named.len() == tables.len();
                 let tables = tables.into_iter().map(|(table, roots)| (table, roots.into_inner()));
-                Some(Question::Tables(tables.collect()))
+                each_once.then(|| Question::Tables(tables.collect()))
             }
             (None, None, Some(groups)) => groups.asked().map(Question::Groups),
             _ => None,
@@ -305,6 +309,10 @@ mod tests {
             assert_eq!(question(bad.clone()), None, "{bad:?}");
         }
         assert_eq!(SyncRequest::default().question(), None);
+        let table = |number| (TableId::from_bytes([number; 32]), Candidates::default());
+        let tables = |tables: Vec<_>| SyncRequest { tables: tables.try_into().ok(), ..Default::default() };
+        assert!(tables(vec![table(2), table(1)]).question().is_some());
+        assert_eq!(tables(vec![table(2), table(1), table(2)]).question(), None, "a table twice");
         let two = SyncRequest { groups: Some(good), all: Some(List::default()), ..Default::default() };
         assert_eq!(two.question(), None);
     }

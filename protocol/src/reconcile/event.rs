@@ -59,6 +59,8 @@ pub enum Event<'a> {
     OwnGroups {
         /// All groups of the level in the scope asked for, ascending; taken in one snapshot.
         groups: Vec<Group>,
+        /// The newest arrival number in that snapshot.
+        newest: u64,
     },
     /// The answer to [`Output::Resolve`].
     Resolved {
@@ -231,6 +233,6 @@ pub struct Served {
 pub struct Held {
     /// The id.
     pub id: EntryId,
-    /// Whether it is stored; else it was dropped on purpose.
-    pub stored: bool,
+    /// Its arrival number, if it is stored; else it was dropped on purpose.
+    pub arrival: Option<u64>,
 }

@@ -67,6 +67,8 @@ pub(super) struct Ladder {
     /// The set that is compared: the own one, or what the peer's was expected to be. Changed by what is found, it becomes
     /// the peer's.
     tally: Tally,
+    /// The newest arrival number in the own set; what is newer came while it was compared.
+    newest: u64,
     /// Whether the set that is compared is the expected one.
     adjusted: bool,
     residual: Residual,
@@ -100,7 +102,7 @@ struct Open {
 
 impl Ladder {
     /// Begins with what the peer says of its set and what was remembered of the last session with it.
-    pub(super) fn new(own: &Summary, claim: &Claim, residual: Residual) -> (Self, Start) {
+    pub(super) fn new(own: &Summary, newest: u64, claim: &Claim, residual: Residual) -> (Self, Start) {
         // Either the peer took what it lacked, or it did not: the nearer set is less work.
         let expected = residual.applied_to(own);
         let distance = own.tow().distance(&claim.tow);
@@ -118,6 +120,7 @@ impl Ladder {
         let climbs = start == Start::Climb;
         let ladder = Self {
             tally: *base.tally(),
+            newest,
             adjusted,
             residual,
             root: claim.root,
@@ -177,13 +180,13 @@ impl Ladder {
         self.asked = false;
     }
 
-    /// All own groups of the level, of one moment.
-    pub(super) fn take_own(&mut self, mut groups: Vec<Group>) {
+    /// All own groups of the level, of one moment, and the newest arrival number in them.
+    pub(super) fn take_own(&mut self, mut groups: Vec<Group>, newest: u64) {
         if groups.len() != 1 << self.level {
             return self.give_up();
         }
         self.residual.apply_to(&mut groups, self.level);
-        self.tally = Tally::default();
+        (self.tally, self.newest) = (Tally::default(), newest);
         groups.iter().for_each(|group| self.tally.merge(group.tally()));
         self.own = Some(groups);
         self.open_groups();
@@ -290,14 +293,19 @@ impl Ladder {
                 return false;
             }
         }
-        let stored = held.iter().any(|held| held.stored);
-        for held in held.iter().filter(|held| held.stored == stored) {
-            if stored {
+        // What came here after the own set was taken is not in it: then the peer has it, too.
+        let newest = self.newest;
+        let is_own = |held: &Held| held.arrival.is_some_and(|arrival| arrival <= newest);
+        let any_own = held.iter().any(is_own);
+        for held in held.iter().filter(|held| is_own(held) == any_own) {
+            if any_own {
                 self.tally.remove(&held.id);
                 self.residual.add_own(held.id);
             } else {
                 self.tally.insert(&held.id);
-                self.residual.add_peer(held.id);
+                if held.arrival.is_none() {
+                    self.residual.add_peer(held.id);
+                }
             }
         }
         held.is_empty()

@@ -145,6 +145,8 @@ pub struct Report {
     pub decoded: u64,
     /// Whether the sketches led to a set with the peer's root.
     pub proven: bool,
+    /// Whether sketches led nowhere, so that the buckets were listed.
+    pub fell_back: bool,
     /// Ids that the peer listed.
     pub listed: u64,
     /// Listed ids that were not Known and that the peer served; now they are, by this session or meanwhile by another.
@@ -173,6 +175,7 @@ impl Default for Report {
             buckets_differing: 0,
             decoded: 0,
             proven: false,
+            fell_back: false,
             listed: 0,
             fetched: 0,
             missing: 0,
@@ -217,6 +220,7 @@ impl Report {
         self.buckets_differing += other.buckets_differing;
         self.decoded += other.decoded;
         self.proven |= other.proven;
+        self.fell_back |= other.fell_back;
         self.listed += other.listed;
         self.fetched += other.fetched;
         self.missing += other.missing;

@@ -32,6 +32,18 @@ impl Residual {
         self.own.is_empty() && self.peer.is_empty()
     }
 
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.own.iter().chain(&self.peer).copied()
+    }
+
+    /// Drops what is true no longer (SPEC 10.10): ids that were stored here and are not any more, and ids that were dropped
+    /// here and are stored now, or are not Known any more and may be had again. `is_stored` is none of an id that is not Known.
+    pub fn retain(&mut self, is_stored: impl Fn(&EntryId) -> Option<bool>) {
+        self.own.retain(|id| is_stored(id) == Some(true));
+        self.peer.retain(|id| is_stored(id) == Some(false));
+    }
+
     /// Count and sum of the peer's set as they would be, from those of the own one.
     #[must_use]
     pub fn applied_to_tally(&self, own: &Tally) -> Tally {
@@ -156,7 +168,7 @@ impl<P: Ord + Clone> Residuals<P> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
 
@@ -198,6 +210,18 @@ mod tests {
         assert_eq!(residual.take(Sid::of(&id(12))), (vec![], vec![id(12)]));
         assert_eq!(residual.take(Sid::of(&id(99))), (vec![], vec![]));
         assert_eq!(residual.len(), 13);
+    }
+
+    #[test]
+    fn what_is_true_no_longer_is_dropped() {
+        let mut found = residual(0..6, 10..16);
+        assert_eq!(found.ids().count(), 12);
+        // Stored are 0, 3, 10, 13; dropped 1, 4, 11, 14; of the others nothing is known.
+        let known = |number: u64| [Some(true), Some(false), None][(number % 10 % 3) as usize];
+        let table: BTreeMap<EntryId, Option<bool>> =
+            (0..16).map(|number| (id(number), known(number))).collect();
+        found.retain(|id| table[id]);
+        assert_eq!(found.ids().collect::<Vec<_>>(), [0, 3, 11, 14].map(id));
     }
 
     #[test]

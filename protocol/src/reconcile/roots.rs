@@ -22,6 +22,8 @@ pub struct Compared {
     pub table: TableId,
     /// What is stored of it here, in the scope that is asked for.
     pub own: Summary,
+    /// The newest arrival number in the snapshot that `own` was taken in.
+    pub newest: u64,
     /// What the last session with this peer in this scope found.
     pub residual: Residual,
 }

@@ -50,6 +50,8 @@ pub struct Lead {
     pub claim: Claim,
     /// What is stored here.
     pub own: Summary,
+    /// The newest arrival number in the snapshot that `own` was taken in.
+    pub newest: u64,
     /// What the last session with this peer in this scope found.
     pub residual: Residual,
     /// Whether to page through the table if there is little of it here: not again after it did not help.
@@ -226,9 +228,9 @@ impl Session {
                 self.compare(buckets, seen);
                 Continue(())
             }
-            Event::OwnGroups { groups } => {
+            Event::OwnGroups { groups, newest } => {
                 if let Some(fast) = &mut self.fast {
-                    fast.ladder.take_own(groups);
+                    fast.ladder.take_own(groups, newest);
                 }
                 Continue(())
             }

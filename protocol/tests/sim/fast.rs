@@ -135,6 +135,58 @@ fn permanent_differences_keep_an_idle_sync_short() {
     assert_eq!(world.nodes[0].residuals.ids(), 0, "what is equal has no residual");
 }
 
+/// Entries come to the peer all the time, and by gossip here a little later: often while they are compared.
+#[test]
+fn nothing_is_listed_while_entries_come_all_the_time() {
+    for (differences, seed) in [(10, 31), (400, 32)] {
+        let mut random = Random::seeded("traffic", seed);
+        let mut all = items(2000, SIZE, &mut random);
+        let mut world = fast_pair(store(12, &all[differences..]), store(12, &all), None, random);
+        let mut on_the_way = std::collections::VecDeque::new();
+        while world.nodes[0].reports.len() < 12 {
+            let item = items(1, SIZE, &mut world.random)[0];
+            all.push(item);
+            assert!(world.nodes[1].store.admit(item).outcome.is_held());
+            on_the_way.push_back(item);
+            // Gossip takes longer than an answer does, and not as long as a question with its answer.
+            if on_the_way.len() > 3 {
+                on_the_way.pop_front().iter().for_each(|item| {
+                    world.nodes[0].store.admit(*item);
+                });
+            }
+            world.run_until(world.now + Duration::from_millis(40));
+            assert!(world.now < Duration::from_secs(24 * 3600), "the sessions do not end");
+        }
+        let total = print(&format!("{differences} differ, with traffic"), &world);
+        assert_eq!((total.listed, total.buckets_compared), (0, 0));
+        assert!(!total.fell_back, "the plain form was fallen back to");
+        assert!(total.decoded > differences as u64 && total.fetched >= differences as u64);
+        assert!(reports(&world).iter().all(|report| report.end == End::Complete));
+        assert!(reports(&world).iter().filter(|report| report.proven).count() >= 9);
+        assert_eq!(world.nodes[0].residuals.ids(), 0, "nothing differs for good");
+        let settled = all.len() - on_the_way.len();
+        assert_eq!(lacking(&world, &all[..settled]), 0);
+    }
+}
+
+#[test]
+fn what_was_evicted_and_is_forgotten_is_fetched_again() {
+    let mut random = Random::seeded("forgotten", 33);
+    let all = items(1000, SIZE, &mut random);
+    let mut own = store(12, &all);
+    all[..30].iter().for_each(|item| own.evict(item));
+    let mut world = fast_pair(own, store(12, &all), None, random);
+    sessions(&mut world, 2);
+    assert_eq!((reports(&world)[1].fetched, world.nodes[0].residuals.ids()), (0, 30));
+    // As after a week (SPEC 6.3); and some have come back from elsewhere before.
+    all[..20].iter().for_each(|item| assert!(world.nodes[0].store.dropped.remove(&item.id)));
+    all[..5].iter().for_each(|item| assert!(world.nodes[0].store.admit(*item).outcome.is_held()));
+    sessions(&mut world, 4);
+    let (back, last) = (reports(&world)[2], reports(&world)[3]);
+    assert_eq!((back.fetched, back.proven, back.listed), (15, true, 0));
+    assert_eq!((last.fetched, last.decoded, world.nodes[0].residuals.ids()), (0, 0, 10));
+}
+
 #[test]
 fn a_first_sync_pages_and_then_compares() {
     let mut random = Random::seeded("first sync by pages", 27);

@@ -12,8 +12,8 @@ use p2pdb_protocol::{
     id::{EntryId, TableId},
     message::sync::{Asked, Groups, GroupsRequest, Question, SyncRequest, SyncResponse, word_bytes},
     reconcile::{
-        Cut, End, Event, Lead, Output, Report, Request, RequestId, Residuals, Response, Schedule, Seen,
-        Session, Setup,
+        Cut, End, Event, Lead, Output, Report, Request, RequestId, Residual, Residuals, Response, Schedule,
+        Seen, Session, Setup,
         roots::{self, Compared, Finding},
         sketch::{Root, Tally},
     },
@@ -198,12 +198,18 @@ impl Node {
         let since = self.store.scope(self.horizons.get(&peer).copied().unwrap_or_default());
         tables.sort_unstable();
         let compared = tables.into_iter().map(|table| {
-            let residual = self.residuals.of(&peer, table, since).cloned().unwrap_or_default();
-            Compared { table, own: self.store.summary(&table, since), residual }
+            let residual = self.residual(peer, table, since);
+            Compared { table, own: self.store.summary(&table, since), newest: self.store.newest(), residual }
         });
         let compared: Vec<Compared> = compared.collect();
         let all = compared.len() > 1;
         self.ask(peer, since, compared, all, context);
+    }
+
+    fn residual(&mut self, peer: usize, table: TableId, since: u64) -> Residual {
+        let mut residual = self.residuals.of(&peer, table, since).cloned().unwrap_or_default();
+        residual.retain(|id| self.store.is_stored(&table, id));
+        residual
     }
 
     fn ask(
@@ -275,18 +281,18 @@ impl Node {
         };
         let mut left = Vec::new();
         for (compared, finding) in opening.compared.into_iter().zip(findings) {
-            let Compared { table, mut own, mut residual } = compared;
+            let Compared { table, mut own, mut newest, mut residual } = compared;
             match finding {
                 Finding::Equal => self.residuals.forget(&from, table),
                 Finding::Expected => {}
                 Finding::Differs(claim) => {
                     let claim = *claim;
                     if since != opening.since {
-                        own = self.store.summary(&table, since);
-                        residual = self.residuals.of(&from, table, since).cloned().unwrap_or_default();
+                        (own, newest) = (self.store.summary(&table, since), self.store.newest());
+                        residual = self.residual(from, table, since);
                     }
                     let may_page = !self.paged.contains(&(from, table));
-                    left.push((table, Some(Lead { since, claim, own, residual, may_page })));
+                    left.push((table, Some(Lead { since, claim, own, newest, residual, may_page })));
                 }
             }
         }
@@ -348,7 +354,8 @@ impl Node {
                 }
                 Output::OwnGroups { since, level } => {
                     let groups = self.store.groups(&running.table, since, level);
-                    outputs.extend(running.session.handle(Event::OwnGroups { groups }, context.now));
+                    let event = Event::OwnGroups { groups, newest: self.store.newest() };
+                    outputs.extend(running.session.handle(event, context.now));
                 }
                 Output::Resolve { question, sids } => {
                     let held = self.store.held(&running.table, &sids);

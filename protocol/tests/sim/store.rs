@@ -57,8 +57,9 @@ pub struct Store {
     pub horizon: u64,
     tables: BTreeMap<TableId, BTreeMap<EntryId, Item>>,
     pub dropped: BTreeSet<EntryId>,
-    /// Everything that was ever stored, in the order in which it arrived.
+    /// Everything that was ever stored, in the order in which it arrived, and the number of each.
     arrivals: Vec<(TableId, EntryId)>,
+    numbers: BTreeMap<EntryId, u64>,
     /// The summaries asked for since the last change.
     summaries: RefCell<BTreeMap<(TableId, u64), Summary>>,
 }
@@ -73,6 +74,7 @@ impl Store {
             tables,
             dropped: BTreeSet::new(),
             arrivals: Vec::new(),
+            numbers: BTreeMap::new(),
             summaries: RefCell::default(),
         }
     }
@@ -108,6 +110,7 @@ impl Store {
                 Some(items) => {
                     items.insert(item.id, item);
                     self.arrivals.push((item.table, item.id));
+                    self.numbers.insert(item.id, self.newest());
                     self.summaries.get_mut().clear();
                     Outcome::Stored
                 }
@@ -122,6 +125,17 @@ impl Store {
             self.dropped.insert(item.id);
             self.summaries.get_mut().clear();
         }
+    }
+
+    /// The arrival number of what was stored last.
+    pub fn newest(&self) -> u64 {
+        self.arrivals.len() as u64
+    }
+
+    /// Whether a Known id is stored, or dropped.
+    pub fn is_stored(&self, table: &TableId, id: &EntryId) -> Option<bool> {
+        let stored = self.tables.get(table).is_some_and(|items| items.contains_key(id));
+        (stored || self.dropped.contains(id)).then_some(stored)
     }
 
     pub fn scope(&self, since: u64) -> u64 {
@@ -202,8 +216,8 @@ impl Store {
         for sid in sids {
             let (first, last) = sid.range();
             let stored = self.tables.get(table).into_iter().flat_map(|items| items.range(first..=last));
-            held.extend(stored.map(|(id, _)| Held { id: *id, stored: true }));
-            held.extend(self.dropped.range(first..=last).map(|id| Held { id: *id, stored: false }));
+            held.extend(stored.map(|(id, _)| Held { id: *id, arrival: self.numbers.get(id).copied() }));
+            held.extend(self.dropped.range(first..=last).map(|id| Held { id: *id, arrival: None }));
         }
         held
     }

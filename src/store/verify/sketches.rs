@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use p2pdb_protocol::{
     id::EntryId,
-    reconcile::sketch::{Element, Group, Sid, Summary},
+    reconcile::sketch::{Element, Group, MAX_LEVEL, Sid, Summary},
 };
-use redb::Error;
 
 use super::{PAGE, Run};
 use crate::store::{
@@ -41,7 +40,7 @@ impl Run<'_> {
                 cell = Some((key.0, key.1));
                 let element = Element::of(id);
                 found.entry((key.0, key.1)).or_default().insert(&element);
-                groups.entry(Sid::of(id).group(12)).or_default().insert(&element);
+                groups.entry(Sid::of(id).group(MAX_LEVEL)).or_default().insert(&element);
                 last = Some(*key);
             }
             if (ids.len() as u64) < PAGE {
@@ -67,18 +66,12 @@ impl Run<'_> {
         change: u64,
     ) -> Result<(), StoreError> {
         let Some(cell) = cell else { return Ok(()) };
-        let kept = self.file.read(|txn| {
-            let rows = txn.open_table(schema::GROUPS)?;
-            rows.range(sketch::all_groups(cell))?
-                .map(|row| {
-                    let (key, row) = row?;
-                    Ok((key.value().2, Group::from_bytes(row.value())))
-                })
-                .collect::<Result<BTreeMap<_, _>, Error>>()
-        })?;
-        let count: u64 = found.values().map(Group::len).sum();
-        if (!kept.is_empty() || count >= sketch::LARGE) && self.is_unchanged(change)? {
-            self.report.check(kept == *found, || {
+        let kept = self.file.read(|txn| sketch::kept(&txn.open_table(schema::GROUPS)?, cell))?;
+        // A store of before groups were kept of small cells has them from their next change on.
+        if let Some((level, kept)) = kept
+            && self.is_unchanged(change)?
+        {
+            self.report.check(kept == sketch::fold(found, MAX_LEVEL - level), || {
                 format!("a group of table number {}, epoch {} is not that of its ids", cell.0, cell.1)
             });
         }

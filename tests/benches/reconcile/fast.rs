@@ -4,13 +4,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use p2pdb::protocol::{
-    codec::{bounded::Blob, lenient},
+    codec::lenient,
     id::EntryId,
     message::{
         Reply,
-        sync::{Asked, Groups, GroupsRequest, Question, SyncRequest, SyncResponse, word_bytes, words},
+        sync::{Asked, Groups, GroupsRequest, SyncRequest, SyncResponse, words},
     },
-    network::Network,
     reconcile::{
         End, Event, Held, Lead, Output, Request, Residual, Response, Served, Session,
         roots::{self, Compared, Finding},
@@ -20,13 +19,17 @@ use p2pdb::protocol::{
 };
 
 use super::{
-    Cost, TABLE, frame_length,
+    Cost, frame_length,
+    responder::Responder,
     sets::{Item, Sets},
     setup,
 };
-use crate::support::{machine::thread_cpu, random::Random};
+use crate::support::{
+    machine::{own_cpu, thread_cpu},
+    random::Random,
+};
 
-/// What a store keeps of its ids besides them.
+/// What the requester keeps of its ids besides them.
 #[derive(Debug)]
 struct Sketches<'s> {
     items: &'s [Item],
@@ -58,51 +61,31 @@ impl<'s> Sketches<'s> {
         };
         self.groups.chunks(1 << (MAX_LEVEL - level)).map(add).collect()
     }
+}
 
-    fn with_sid(&self, sid: Sid) -> impl Iterator<Item = EntryId> {
-        let (first, last) = sid.range();
-        let start = self.items.partition_point(|(id, _)| *id < first);
-        self.items.iter().skip(start).map(|(id, _)| *id).take_while(move |id| *id <= last)
-    }
-
-    /// The responder's side of an answer.
-    fn answer(&self, request: SyncRequest) -> Result<SyncResponse> {
-        match request.question().context("no question")? {
-            Question::Tables(tables) => {
-                let own = tables.into_iter().map(|(_, candidates)| (candidates, self.summary.clone()));
-                Ok(roots::answer_for_each(0, &own.collect::<Vec<_>>()))
-            }
-            Question::Groups(Asked { level, groups, syndromes, .. }) => {
-                let all = self.groups(level);
-                let asked = groups.iter().filter_map(|group| all.get(usize::from(*group)));
-                let ranges = asked.filter_map(|group| group.syndromes().get(syndromes.clone()));
-                let syndromes = Blob::try_from(word_bytes(ranges.flatten().copied()))?;
-                let (n, root) = (self.summary.len(), self.summary.root());
-                let groups = Some(Groups { n, root, syndromes });
-                Ok(SyncResponse { groups, ..SyncResponse::default() })
-            }
-            Question::All(_) => anyhow::bail!("there is one table only"),
-        }
-    }
+fn with_sid(items: &[Item], sid: Sid) -> impl Iterator<Item = EntryId> {
+    let (first, last) = sid.range();
+    let start = items.partition_point(|(id, _)| *id < first);
+    items.iter().skip(start).map(|(id, _)| *id).take_while(move |id| *id <= last)
 }
 
 /// Both sides, and what it costs them.
-#[derive(Debug)]
 pub(super) struct Nodes<'s> {
     requester: Sketches<'s>,
-    responder: Sketches<'s>,
+    responder: &'s Responder,
 }
 
 impl<'s> Nodes<'s> {
-    pub(super) fn new(sets: &'s Sets) -> Self {
-        Self { requester: Sketches::new(&sets.requester), responder: Sketches::new(&sets.responder) }
+    pub(super) fn new(sets: &'s Sets<'_>, responder: &'s Responder) -> Self {
+        Self { requester: Sketches::new(&sets.requester), responder }
     }
 
     pub(super) fn find(&self) -> Result<(Cost, Vec<EntryId>)> {
         let mut cost = Cost::default();
         let began = thread_cpu();
         let own = self.requester.summary.clone();
-        let compared = [Compared { table: TABLE, own, residual: Residual::default() }];
+        let compared =
+            [Compared { table: self.responder.table, own, newest: 0, residual: Residual::default() }];
         let request = roots::ask_for_each(0, &compared);
         cost.requester += thread_cpu() - began;
         let response = self.exchange(&request, &mut cost)?;
@@ -110,9 +93,9 @@ impl<'s> Nodes<'s> {
         let mut findings = roots::findings(response, &compared).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let [Compared { own, residual, .. }] = compared;
         let Some(Finding::Differs(claim)) = findings.pop() else { return Ok((cost, Vec::new())) };
-        let lead = Lead { since: 0, claim: *claim, own, residual, may_page: false };
-        let session =
-            Session::with_lead(setup(&Network::default()), lead, Duration::ZERO, &mut Random::new(7));
+        let lead = Lead { since: 0, claim: *claim, own, newest: 0, residual, may_page: false };
+        let setup = setup(&self.responder.network, self.responder.table);
+        let session = Session::with_lead(setup, lead, Duration::ZERO, &mut Random::new(7));
         cost.requester += thread_cpu() - began;
         self.climb(session, cost)
     }
@@ -150,10 +133,12 @@ impl<'s> Nodes<'s> {
                     under_way.push_back((request_id, request));
                     continue;
                 }
-                Output::OwnGroups { level, .. } => Event::OwnGroups { groups: self.requester.groups(level) },
+                Output::OwnGroups { level, .. } => {
+                    Event::OwnGroups { groups: self.requester.groups(level), newest: 0 }
+                }
                 Output::Resolve { question, sids } => {
-                    let ids = sids.into_iter().flat_map(|sid| self.requester.with_sid(sid));
-                    Event::Resolved { question, held: ids.map(|id| Held { id, stored: true }).collect() }
+                    let ids = sids.into_iter().flat_map(|sid| with_sid(self.requester.items, sid));
+                    Event::Resolved { question, held: ids.map(|id| Held { id, arrival: Some(0) }).collect() }
                 }
                 Output::Done(report) => {
                     ensure!(report.end == End::Complete, "the session ended with {:?}", report.end);
@@ -185,7 +170,8 @@ impl<'s> Nodes<'s> {
                 Ok(Response::Groups { since: response.since, root, syndromes })
             }
             Request::Sids { sids } => {
-                let ids: Vec<EntryId> = sids.iter().flat_map(|sid| self.responder.with_sid(*sid)).collect();
+                let ids: Vec<EntryId> =
+                    sids.iter().flat_map(|sid| with_sid(&self.responder.items, *sid)).collect();
                 let served = |id: &EntryId| Served { id: Some(*id), outcome: Outcome::Stored };
                 let entries = ids.iter().map(served).collect();
                 found.extend(ids);
@@ -202,10 +188,11 @@ impl<'s> Nodes<'s> {
         let encoded = lenient::to_vec(request)?;
         cost.requester += thread_cpu() - began;
         cost.bytes += frame_length(&encoded);
-        let began = thread_cpu();
+        // The store reads on threads of its own.
+        let began = own_cpu();
         let response = self.responder.answer(lenient::from_slice(&encoded)?)?;
         let encoded = lenient::to_vec(&Reply::Ok(response))?;
-        cost.responder += thread_cpu() - began;
+        cost.responder += own_cpu() - began;
         cost.bytes += frame_length(&encoded);
         let began = thread_cpu();
         let reply = lenient::from_slice(&encoded)?;

@@ -25,7 +25,7 @@ pub(super) struct Storages {
 }
 
 impl Storages {
-    pub(super) fn new(sets: &Sets) -> Result<Self> {
+    pub(super) fn new(sets: &Sets<'_>) -> Result<Self> {
         let build = |items: &[Item]| -> Result<NegentropyStorageVector> {
             let mut storage = NegentropyStorageVector::with_capacity(items.len());
             for (id, created) in items {
@@ -36,7 +36,7 @@ impl Storages {
         };
         let requester = build(&sets.requester)?;
         let began = thread_cpu();
-        let responder = build(&sets.responder)?;
+        let responder = build(sets.responder)?;
         Ok(Self { requester, responder, build: thread_cpu() - began })
     }
 

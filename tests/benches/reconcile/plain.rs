@@ -24,16 +24,16 @@ use super::{
 use crate::support::{data::index_of, machine::thread_cpu, random::Random};
 
 /// One session of the requester; the responder answers as a node does.
-pub(super) fn find(sets: &Sets) -> Result<(Cost, Vec<EntryId>)> {
+pub(super) fn find(sets: &Sets<'_>) -> Result<(Cost, Vec<EntryId>)> {
     let network = Network::default();
     // Both stores have their indexes ready.
     let index = |items: &[Item]| index_of(items.iter().map(|(id, _)| *id), &network);
-    let (own_index, peer_index) = (index(&sets.requester), index(&sets.responder));
+    let (own_index, peer_index) = (index(&sets.requester), index(sets.responder));
     let (mut cost, mut found) = (Cost::default(), Vec::new());
     let mut random = Random::new(7);
     let mut seen = Seen::default();
     let began = thread_cpu();
-    let mut session = Session::new(setup(&network), Duration::ZERO, &mut random);
+    let mut session = Session::new(setup(&network, sets.table), Duration::ZERO, &mut random);
     let mut outputs: VecDeque<Output> = session.handle(Event::Wake, Duration::ZERO).into();
     cost.requester += thread_cpu() - began;
     // Requests that are under way at the same time are one round trip.
@@ -44,8 +44,7 @@ pub(super) fn find(sets: &Sets) -> Result<(Cost, Vec<EntryId>)> {
             cost.round_trips +=
                 u64::from(under_way.iter().any(|(_, request)| !matches!(request, Request::Get { .. })));
             for (id, request) in under_way.drain(..) {
-                let response =
-                    answer(&sets.responder, &peer_index, &network, request, &mut cost, &mut found)?;
+                let response = answer(sets.responder, &peer_index, &network, request, &mut cost, &mut found)?;
                 let began = thread_cpu();
                 let event = Event::Response { request: id, bytes: 0, response };
                 outputs.extend(session.handle(event, Duration::ZERO));

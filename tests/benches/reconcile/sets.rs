@@ -1,13 +1,15 @@
 //! Two sets of ids that differ in some of them.
 
-use p2pdb::protocol::id::EntryId;
+use anyhow::{Result, ensure};
+use p2pdb::protocol::id::{EntryId, TableId};
 
+use super::responder::Responder;
 use crate::support::random::Random;
 
 /// What all ids are spread over, in seconds: 52 epochs.
-const SPAN: u64 = 52 * 604_800;
+pub(super) const SPAN: u64 = 52 * 604_800;
 /// What recent differences are spread over, in seconds.
-const HOUR: u64 = 3_600;
+pub(super) const HOUR: u64 = 3_600;
 
 /// Where the differences lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,41 +33,41 @@ impl Pattern {
 pub(super) type Item = (EntryId, u64);
 
 #[derive(Debug)]
-pub(super) struct Sets {
+pub(super) struct Sets<'r> {
+    pub(super) table: TableId,
     pub(super) pattern: Pattern,
     pub(super) differences: usize,
     /// Ascending, as a store lists them.
     pub(super) requester: Vec<Item>,
-    pub(super) responder: Vec<Item>,
+    pub(super) responder: &'r [Item],
     /// What the requester lacks, ascending.
     pub(super) missing: Vec<EntryId>,
 }
 
-impl Sets {
-    /// Two sets of `count` ids; half of the differences, rounded up, are on the responder's side.
-    pub(super) fn new(count: usize, differences: usize, pattern: Pattern) -> Self {
+impl<'r> Sets<'r> {
+    /// The responder's set and another one; half of the differences, rounded up, are on the responder's side.
+    pub(super) fn new(responder: &'r Responder, differences: usize, pattern: Pattern) -> Result<Self> {
         let mut random = Random::new(differences as u64);
-        let mut items = |count: usize, span: u64| -> Vec<Item> {
-            let mut item = || (EntryId::from_bytes(random.bytes()), SPAN - 1 - random.range(0..span));
-            (0..count).map(|_| item()).collect()
-        };
         let span = if pattern == Pattern::Recent { HOUR } else { SPAN };
         let own = differences / 2;
-        let (only_requester, only_responder) = (items(own, span), items(differences - own, span));
-        let common = items(count - only_responder.len(), SPAN);
-        let joined = |only: &[Item]| {
-            let mut items = [&common, only].concat();
-            items.sort_unstable();
-            items
-        };
-        let mut missing: Vec<EntryId> = only_responder.iter().map(|(id, _)| *id).collect();
-        missing.sort_unstable();
-        Self {
-            pattern,
-            differences,
-            requester: joined(&only_requester),
-            responder: joined(&only_responder),
-            missing,
+        let mut pool: Vec<EntryId> =
+            responder.items.iter().filter(|(_, created)| SPAN - created <= span).map(|(id, _)| *id).collect();
+        let lacked = differences - own;
+        ensure!(lacked <= pool.len(), "the responder has {} entries of that time", pool.len());
+        for place in 0..lacked {
+            let other = place + random.below(pool.len() - place);
+            pool.swap(place, other);
         }
+        pool.truncate(lacked);
+        pool.sort_unstable();
+        let missing = pool;
+        let is_common = |(id, _): &&Item| missing.binary_search(id).is_err();
+        let mut requester: Vec<Item> = responder.items.iter().filter(is_common).copied().collect();
+        requester.extend(
+            (0..own).map(|_| (EntryId::from_bytes(random.bytes()), SPAN - 1 - random.range(0..span))),
+        );
+        requester.sort_unstable();
+        let table = responder.table;
+        Ok(Self { table, pattern, differences, requester, responder: &responder.items, missing })
     }
 }

@@ -180,6 +180,9 @@ def _check_sids(request: dict[str, Any]) -> None:
 def _check_question(request: dict[str, Any]) -> None:
     if sum(request[key] is not None for key in ("all", "tables", "groups")) != 1:
         raise Refused("bad_request", "expected exactly one question")
+    named = [table for table, _ in request["tables"] or []]
+    if len(set(named)) < len(named):
+        raise Refused("bad_request", "a table twice")
     if request["groups"] is None:
         return
     _, level, which, start, end = request["groups"]

@@ -20,7 +20,7 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
     "index": [{"table": None, "after_table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
               {"table": ID, "after_table": None, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
     "sync": [{"since": 5, "all": [ROOT, ROOT], "tables": None, "groups": None},
-             {"since": 5, "all": None, "tables": [[ID, [ROOT]]] * 256, "groups": None},
+             {"since": 5, "all": None, "tables": [[bytes([n]) * 32, [ROOT]] for n in range(256)], "groups": None},
              {"since": 5, "all": None, "tables": None, "groups": [ID, 3, b"\x81", 0, 17]}],
 }  # fmt: skip
 RESPONSES: dict[str, dict[str, Any]] = {
@@ -89,6 +89,13 @@ def test_what_a_get_needs() -> None:
     small = Network(bucket_bits=4)
     assert messages.decode_request("get", encode({"bucket": 15}), small)["bucket"] == 15
     assert reason(messages.decode_request, "get", encode({"bucket": 16}), small) == "bad_request"
+
+
+def test_a_table_is_asked_about_once() -> None:
+    one, other = [ID, [ROOT]], [bytes(32), []]
+    assert messages.decode_request("sync", encode({"since": 5, "tables": [one, other]}), Network())
+    twice = {"since": 5, "tables": [one, other, one]}
+    assert reason(messages.decode_request, "sync", encode(twice), Network()) == "bad_request"
 
 
 def test_duplicate_known_keys() -> None:

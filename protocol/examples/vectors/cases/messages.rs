@@ -270,7 +270,7 @@ fn sync() -> Vec<Vector> {
         let vector = case(name, "sync-response", "8.7", expect, about, value.cbor());
         if expect == "ok" { vector.with("json", value.json()) } else { vector }
     };
-    let table = |candidates: u8| List(vec![bytes(32, 1), roots(candidates)]);
+    let table = |number: u8, candidates: u8| List(vec![bytes(32, number), roots(candidates)]);
     let groups = |level: u64, which: Value, from: u64, to: u64| {
         vec![("groups", List(vec![bytes(32, 1), Uint(level), which, Uint(from), Uint(to)]))]
     };
@@ -279,15 +279,20 @@ fn sync() -> Vec<Vector> {
     vec![
         request("ok", "ok-sync-all", "the digest of all tables", vec![("all", roots(1))]),
         request("ok", "ok-sync-tables", "two tables, the first with two candidates", {
-            vec![("tables", List(vec![table(2), table(1)]))]
+            vec![("tables", List(vec![table(2, 2), table(1, 1)]))]
         }),
-        request("ok", "ok-sync-256-tables", "the most tables", vec![("tables", List(vec![table(2); 256]))]),
+        request("ok", "ok-sync-256-tables", "the most tables", {
+            vec![("tables", List((0..=255).map(|number| table(number, 2)).collect()))]
+        }),
+        request("bad_request", "sync-a-table-twice", "the first table once more", {
+            vec![("tables", List(vec![table(2, 1), table(1, 1), table(2, 0)]))]
+        }),
         request("ok", "ok-sync-groups", "all groups of level 4", groups(4, Null, 0, 17)),
         request("ok", "ok-sync-some-groups", "every eighth group of level 12", groups(12, bits(512), 17, 64)),
         request("ok", "ok-sync-level-0", "the whole table", groups(0, bits(1), 16, 24)),
         request("malformed", "sync-3-candidates", "a candidate too many", vec![("all", roots(3))]),
         request("malformed", "sync-257-tables", "a table too many", {
-            vec![("tables", List(vec![table(1); 257]))]
+            vec![("tables", List(vec![table(1, 1); 257]))]
         }),
         request("malformed", "sync-513-bytes-of-groups", "more groups than there can be", {
             groups(12, bits(513), 0, 17)

@@ -33,8 +33,8 @@ pub(super) struct Fast {
 impl Session {
     /// Chooses the way, by what the peer says.
     pub(super) fn begin(&mut self, lead: Lead) {
-        let Lead { claim, own, residual, may_page, .. } = lead;
-        let (ladder, start) = Ladder::new(&own, &claim, residual);
+        let Lead { claim, own, newest, residual, may_page, .. } = lead;
+        let (ladder, start) = Ladder::new(&own, newest, &claim, residual);
         let found = match start {
             Start::Decoded(sids) => sids,
             Start::Climb | Start::TooMany if may_page && own.len() < claim.n / PAGED_FACTOR => {
@@ -44,7 +44,10 @@ impl Session {
             }
             Start::Climb => Vec::new(),
             // Neither sketches nor pages: the buckets are listed.
-            Start::TooMany => return,
+            Start::TooMany => {
+                self.report.fell_back = true;
+                return;
+            }
         };
         self.report.decoded = found.len() as u64;
         let (resolving, wanted) = (BTreeMap::new(), VecDeque::new());
@@ -105,9 +108,10 @@ impl Session {
         let given_up = fast.ladder.has_given_up();
         let (proof, residual) = fast.ladder.finish();
         if given_up || proof == Proof::Different {
-            // A lie, or ids whose sids cancel each other, or something came or went here meanwhile: the lists tell. What was
+            // A lie, or ids whose sids cancel each other, or something was dropped here meanwhile: the lists tell. What was
             // remembered may be the reason: an id that the peer took, and that was dropped here then, cancels itself.
             outputs.push(Output::Residual { since: self.scope, residual: Residual::default() });
+            self.report.fell_back = true;
             return Continue(());
         }
         self.report.proven = proof == Proof::Equal;
