@@ -101,6 +101,7 @@ fn rates(config: &Config) -> Rates {
         puts: rates.put,
         syncs: rates.sync,
         sync_bytes: bytes(rates.sync_bytes),
+        sync_work: rates.sync_work,
         announced: rates.announce,
         per_address: rates.address_factor,
     }

@@ -42,6 +42,7 @@ impl Config {
                 put: 30,
                 sync: 120,
                 sync_bytes: Size(8 << 20),
+                sync_work: 32 << 20,
                 announce: 600,
                 address_factor: 4,
             },

@@ -155,6 +155,8 @@ pub struct Rates {
     pub sync: u32,
     /// Bytes of syndromes answered to sync requests.
     pub sync_bytes: Size,
+    /// What these answers take: ids gone over, and rows read.
+    pub sync_work: u32,
     /// Ids announced.
     pub announce: u32,
     /// How many times the rate of one peer is granted to one address (an IPv4 address, an IPv6 network of 48 bits): peer

@@ -197,21 +197,18 @@ async fn new_tables_do_not_race_past_the_quota() {
 #[tokio::test]
 async fn a_table_without_entries_needs_room_like_a_new_one() {
     let fixture = fixture(Mirror::All, 1, None);
-    let brief = sealed_until(0, NOW, Some(NOW + 60));
-    let brief = brief.finish(&solve(brief.puzzle(&network())), &network()).unwrap();
+    let brief = || {
+        let sealed = sealed_until(0, NOW, Some(NOW + 60));
+        sealed.finish(&solve(sealed.puzzle(&network())), &network()).unwrap()
+    };
     let outcome =
         async |entry: &Entry, table| fixture.admit(entry.encoded().clone(), vec![der(table)]).await.outcome;
-    assert_eq!(outcome(&brief, 0).await, Outcome::Stored);
-    assert_eq!(outcome(&entry(0, NOW), 0).await, Outcome::Stored, "a table that has entries needs none");
+    assert_eq!(outcome(&brief(), 0).await, Outcome::Stored);
+    assert_eq!(outcome(&brief(), 0).await, Outcome::Stored, "a table that has entries needs none");
     assert_eq!(outcome(&entry(1, NOW), 1).await, Outcome::Refused(Refusal::QuotaExceeded));
     let (table, other) = (key(0).public_key().table_id(), entry(1, NOW + 61));
-    let stored =
-        fixture.store.get(p2pdb_protocol::filter::Filter::table(table), None, 1 << 20).await.unwrap();
-    for (_, encoded) in &stored.entries {
-        let id = Entry::from_trusted(encoded.clone(), &network()).unwrap().id();
-        fixture.store.drop_for_good(table, id, crate::store::DropReason::Retracted).await.unwrap();
-    }
     fixture.clock.set(NOW + 61);
+    fixture.store.sweep().await.unwrap();
     assert_eq!(outcome(&other, 1).await, Outcome::Stored, "its place is free");
     assert!(fixture.store.table_key(table).await.unwrap().is_some(), "and the first table known still");
     assert_eq!(outcome(&entry(0, NOW + 61), 0).await, Outcome::Refused(Refusal::QuotaExceeded));

@@ -20,11 +20,8 @@ fn places(store: &Store) -> Vec<(u64, u32)> {
 
 /// Drops the entries with these arrival numbers; entry `seed` is the one that came as number `seed + 1`.
 async fn retract(store: &Store, arrivals: impl Iterator<Item = u64>) {
-    let drops = arrivals.map(|arrival| {
-        let id = Draft { seed: arrival - 1, ..Draft::default() }.entry().id();
-        store.drop_for_good(table(0), id, DropReason::Retracted)
-    });
-    futures::future::try_join_all(drops).await.unwrap();
+    let id = |arrival| Draft { seed: arrival - 1, ..Draft::default() }.entry().id();
+    drop_entries(store, table(0), &arrivals.map(id).collect::<Vec<_>>()).await;
     store.merge().await.unwrap();
 }
 

@@ -142,10 +142,8 @@ async fn groups_are_kept_of_all_but_the_smallest_cells_and_of_a_level_that_follo
     fixture.reopen().await;
     check(&fixture.store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
     let drop = async |store: &Store, drafts: &mut Vec<Draft>, most: u64| {
-        for draft in drafts.extract_if(.., |draft| draft.seed >= most) {
-            let id = draft.entry().id();
-            store.drop_for_good(table(0), id, DropReason::Retracted).await.unwrap();
-        }
+        let gone = drafts.extract_if(.., |draft| draft.seed >= most).map(|draft| draft.entry().id());
+        drop_entries(store, table(0), &gone.collect::<Vec<_>>()).await;
         verified(store).await;
         check(store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
         kept_levels(store).get(&cell(1)).copied()

@@ -40,6 +40,7 @@ get_bytes = 0
 put = 0
 sync = 0
 sync_bytes = 0
+sync_work = 0
 announce = 0
 [limits]
 max_per_ipv4 = 64
