@@ -15,10 +15,7 @@ use p2pdb_protocol::{
 use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 use super::{Cell, ids_of};
-use crate::store::{
-    schema::{self, Place},
-    view::View,
-};
+use crate::store::{schema, view::View};
 
 /// Ids of a cell from which on its groups are kept: those of fewer are computed in less than a millisecond.
 const LEAST: u64 = 4 * FEWEST;
@@ -218,19 +215,11 @@ pub(in crate::store) fn answer(
             }
         }
     }
-    for (id, change) in changed(view, table_no)? {
-        if view.settings().network.epoch(change.created()) < from {
-            continue;
-        }
-        match change {
-            Change::Came(_) => {
-                question.tally.insert(&id);
-                question.insert(&id);
-            }
-            Change::Went(_) => {
-                question.tally.remove(&id);
-                question.remove(&id);
-            }
+    // Entries only come in the delta; they go with merges.
+    for (id, _, created) in view.fresh(table_no) {
+        if view.settings().network.epoch(created) >= from {
+            question.tally.insert(&id);
+            question.insert(&id);
         }
     }
     Ok(Some(question.answer(view, numbers)))
@@ -272,46 +261,10 @@ impl Question {
         }
     }
 
-    fn remove(&mut self, id: &EntryId) {
-        if let Some(group) = self.groups.get_mut(&Sid::of(id).group(self.level)) {
-            group.remove(&Element::of(id));
-        }
-    }
-
     fn answer(&self, view: &View<'_>, numbers: &[u16]) -> Sketched {
         let group = |number| self.groups.get(number).cloned().unwrap_or_default();
         Sketched { tally: self.tally, groups: numbers.iter().map(group).collect(), newest: view.newest }
     }
-}
-
-/// What the delta changes about an id, with its `created`.
-enum Change {
-    Came(u64),
-    Went(u64),
-}
-
-impl Change {
-    const fn created(&self) -> u64 {
-        match self {
-            Self::Came(created) | Self::Went(created) => *created,
-        }
-    }
-}
-
-/// What the delta changes in the snapshot's ids of a table.
-fn changed(view: &View<'_>, table_no: u32) -> Result<Vec<(EntryId, Change)>, Error> {
-    let all = EntryId::from_bytes([0; 32])..=EntryId::from_bytes([0xff; 32]);
-    let mut changes = Vec::new();
-    for (id, place) in view.fresh_places(table_no, all) {
-        match (place, view.merged_place(table_no, &id)?) {
-            // The generation that grows goes on growing: what came after the view began is not in it.
-            (Place::Stored { arrival, .. }, _) if arrival > view.newest => {}
-            (Place::Stored { created, .. }, _) => changes.push((id, Change::Came(created))),
-            (_, Some(Place::Stored { created, .. })) => changes.push((id, Change::Went(created))),
-            _ => {}
-        }
-    }
-    Ok(changes)
 }
 
 #[cfg(test)]
