@@ -18,7 +18,7 @@ use std::{
 
 use lru::LruCache;
 use p2pdb_protocol::{
-    bucket::{BucketSummary, Digest, Digester, id_range},
+    bucket::{BucketSummary, Digest, Digester, bucket_of, id_range},
     id::{EntryId, TableId},
     network::Network,
 };
@@ -95,7 +95,10 @@ pub(super) fn buckets(
     let (network, txn) = (&view.settings().network, view.txn);
     let table_no = view.live().number_of(table);
     let Some(table_no) = table_no else { return Ok(Some(Buckets::default())) };
-    let fresh = view.fresh_buckets(table_no, since);
+    // The newest entry of the delta in each bucket that it adds ids of the scope to.
+    let fresh = view.fresh(table_no).into_iter().filter(|(.., created)| *created >= since);
+    let fresh: BTreeMap<_, _> =
+        fresh.map(|(id, arrival, _)| (bucket_of(&id, network.bucket_bits), arrival)).collect();
     let rows = txn.open_table(schema::BUCKETS)?;
     let mut merged = BTreeMap::new();
     if is_inhabited(txn, network, table_no, since)? {

@@ -129,6 +129,7 @@ fn take_up(live: &mut Live, growing: &mut Generation, segment: u32, frame: &Fram
                 live.add_table(number, table, spki.clone());
                 growing.tables.insert(number, (table, spki));
             }
+            Item::Dropped => {}
             Item::Entry { facts, offset, .. } => {
                 // The generation that it was written to may have begun earlier, with a frame that named the table.
                 if let btree_map::Entry::Vacant(unnamed) = growing.tables.entry(facts.table_no) {

@@ -99,19 +99,15 @@ impl View<'_> {
         places
     }
 
-    /// The newest arrival number of the delta in each bucket that it adds ids of the table to, created at `since` or later.
-    pub(super) fn fresh_buckets(&self, table_no: u32, since: u64) -> BTreeMap<u16, u64> {
-        let (mut buckets, all) = (BTreeMap::new(), self.merged.saturating_add(1)..=self.newest);
+    /// What the delta adds to a table, in the order in which it came: ids, with their arrival number and `created`.
+    pub(super) fn fresh(&self, table_no: u32) -> Vec<(EntryId, u64, u64)> {
+        let (mut added, range) = (Vec::new(), self.merged.saturating_add(1)..=self.newest);
         for generation in self.delta() {
-            for arrival in generation.arrivals(Which::Table(table_no), &all, usize::MAX) {
-                if let Some((facts, _)) =
-                    generation.entry(arrival).filter(|(facts, _)| facts.created >= since)
-                {
-                    buckets.insert(facts.bucket(&self.settings().network).1, arrival);
-                }
-            }
+            let arrivals = generation.arrivals(Which::Table(table_no), &range, usize::MAX);
+            let entries = arrivals.into_iter().filter_map(|arrival| generation.entry(arrival));
+            added.extend(entries.map(|(facts, _)| (facts.id, facts.arrival, facts.created)));
         }
-        buckets
+        added
     }
 
     /// Where an id is.

@@ -5,6 +5,7 @@
 //! 4   sum, 16 bytes: the first of SHA-256(name of the store || segment u32 || offset of the frame u64 || length || payload)
 //! 20  payload: arrival time u64, then items
 //!       1 || table number u32 || TableId || length of the SPKI u32 || SPKI
+//!       2 || table number u32 || EntryId || reason u8: none is written any longer, and it is passed over
 //!       3 || record
 //! ```
 //!
@@ -24,8 +25,11 @@ pub(super) const MOST_BYTES: u64 = 64 << 20;
 /// Bytes before the first item of a payload.
 pub(super) const PAYLOAD_HEADER: usize = 8;
 
-pub(super) const TABLE: u8 = 1;
-pub(super) const ENTRY: u8 = 3;
+const TABLE: u8 = 1;
+const DROPPED: u8 = 2;
+const ENTRY: u8 = 3;
+/// Every kind of item.
+pub(super) const KINDS: [u8; 3] = [TABLE, DROPPED, ENTRY];
 
 /// A frame that is being made.
 pub(in crate::store) struct FrameWriter(Vec<u8>);
@@ -110,6 +114,8 @@ pub(in crate::store) enum Item<'a> {
         table: TableId,
         spki: &'a [u8],
     },
+    /// What an older build said of an id that it dropped; entries are dropped by merges alone.
+    Dropped,
     /// With the place of the record in the segment, and the record.
     Entry {
         facts: Facts,
@@ -148,6 +154,10 @@ impl Frame {
                     rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(cut_off)?;
                 Ok((Item::Table { number, table: TableId::from_bytes(*table), spki }, rest))
             }
+            DROPPED => {
+                let (_, rest) = bytes.split_at_checked(4 + 32 + 1).ok_or_else(cut_off)?;
+                Ok((Item::Dropped, rest))
+            }
             ENTRY => {
                 let (facts, rest) = Facts::parse(bytes)?;
                 let (_, rest) = rest.split_at_checked(facts.length as usize).ok_or_else(cut_off)?;
@@ -157,5 +167,25 @@ impl Frame {
             }
             _ => Err(damaged(format!("a frame has an item of the unknown kind {tag}"))),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_id_of_an_older_build_is_passed_over() {
+        let (table, mut frame) = (TableId::from_bytes([7; 32]), FrameWriter::new(1));
+        frame.0.push(DROPPED);
+        frame.0.extend_from_slice(&[1; 4 + 32 + 1]);
+        frame.table(2, &table, b"key").unwrap();
+        let payload = frame.0.split_off(FRAME_HEADER);
+        let items: Result<Vec<_>, _> =
+            Frame { offset: 64, payload }.items().map(|item| item.map(drop)).collect();
+        assert_eq!(items.unwrap().len(), 2);
+        let cut_off = Frame { offset: 64, payload: [&[0; 8][..], &[DROPPED; 37]].concat() };
+        assert!(cut_off.items().any(|item| item.is_err()));
     }
 }

@@ -3,7 +3,7 @@
 use redb::Error;
 
 use super::{
-    frame::{ENTRY, FRAME_HEADER, Frame, MOST_BYTES, PAYLOAD_HEADER, TABLE, sum},
+    frame::{FRAME_HEADER, Frame, KINDS, MOST_BYTES, PAYLOAD_HEADER, sum},
     segment::Segment,
 };
 use crate::store::schema::damaged;
@@ -54,5 +54,6 @@ fn looks_like_frame(bytes: &[u8]) -> Option<&[u8]> {
     let payload = rest.get(FRAME_HEADER - 4..)?.get(..u32::from_be_bytes(*length) as usize)?;
     let (received, items) = payload.split_at_checked(PAYLOAD_HEADER)?;
     // A time in this millennium or the next ones, and an item of a known kind.
-    (received.starts_with(&[0; 3]) && matches!(items.first(), Some(&(TABLE | ENTRY)))).then_some(payload)
+    (received.starts_with(&[0; 3]) && items.first().is_some_and(|kind| KINDS.contains(kind)))
+        .then_some(payload)
 }
