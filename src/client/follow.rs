@@ -79,6 +79,13 @@ impl Follow {
 }
 
 impl Client {
+    /// Says who announced something of which table. Tables that nobody follows have to be subscribed to by
+    /// [`Handle::subscribe`].
+    #[must_use]
+    pub fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
+        self.inner.wakers.0.subscribe()
+    }
+
     /// Follows what passes the filter: first what the nodes have already (set `seconds_since` to 0 to leave that
     /// out), then live. Each entry comes once, from whichever node has it first.
     ///

@@ -26,10 +26,13 @@ const NODE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A page of verified entries of one node.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) entries: Vec<Entry>,
-    pub(super) next: Cursor,
-    pub(super) more: bool,
+pub struct Page {
+    /// The entries, in the order in which they arrived at the node.
+    pub entries: Vec<Entry>,
+    /// Continues behind everything that the node looked at.
+    pub next: Cursor,
+    /// Whether the node may have a further page already.
+    pub more: bool,
 }
 
 /// A node that did not answer.
@@ -108,9 +111,12 @@ impl Client {
         }
     }
 
-    /// One page of one node, verified. Entries that do not verify, or do not pass the filter, are left out, and
-    /// count against the node.
-    pub(super) async fn page(&self, node: PeerId, filter: &Filter) -> Result<Page, ClientError> {
+    /// One page of one node, verified, from `filter.cursor` on, which has to be one of this node. Entries that do not
+    /// verify, or do not pass the filter, are left out, and count against the node.
+    ///
+    /// # Errors
+    /// If the node does not answer.
+    pub async fn page(&self, node: PeerId, filter: &Filter) -> Result<Page, ClientError> {
         let mut request = filter.clone();
         request.limit = filter.limit.clamp(1, limits::MAX_GET_ENTRIES);
         let request = request.to_request()?;

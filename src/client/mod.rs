@@ -52,7 +52,7 @@ use tokio_util::{
 
 pub use self::{
     follow::Follow,
-    get::{Fetched, NodeError},
+    get::{Fetched, NodeError, Page},
     post::Post,
     put::{NodePut, PutReport},
     upkeep::Upkeep,

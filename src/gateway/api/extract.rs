@@ -1,0 +1,76 @@
+//! Queries and bodies, with errors that say what is wrong.
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::request::Parts,
+};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use crate::gateway::problem::{Kind, Problem};
+
+/// Longest body, in bytes: the largest entry in base64, and what stands around it.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// The query of the URL. An unknown parameter is refused: it may be a mistyped filter.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        serde_html_form::from_str(parts.uri.query().unwrap_or_default()).map(Self).map_err(|error| {
+            Problem::new(Kind::BadRequest, format!("the query does not fit: {error}"), "see /openapi.json")
+        })
+    }
+}
+
+/// The body, which the guard has seen declared as JSON.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let bytes = to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
+            let is_length = std::error::Error::source(&error)
+                .is_some_and(|source| source.to_string().contains("length limit"));
+            if is_length {
+                let detail = format!("expected a body of at most {MAX_BODY} bytes");
+                Problem::new(Kind::TooLarge, detail, "send less: entries are for small content")
+            } else {
+                Problem::new(Kind::BadRequest, "the body did not arrive", "send it again")
+            }
+        })?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Self).map_err(|error| {
+            Problem::new(Kind::Unfit, format!("the body does not fit: {error}"), "see /openapi.json")
+        })
+    }
+}
+
+/// The part of the path that has a name.
+#[derive(Debug)]
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let segment = Path::<String>::from_request_parts(parts, state).await;
+        segment.map(|Path(text)| Self(text)).map_err(|error| {
+            Problem::new(Kind::BadRequest, format!("the path does not fit: {error}"), "encode it as UTF-8")
+        })
+    }
+}
+
+/// A flag of a query: `1` or `true`, `0` or `false`.
+pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        other => Err(serde::de::Error::custom(format!("expected 1 or 0, got {other:?}"))),
+    }
+}
