@@ -1,0 +1,28 @@
+//! `gateway backup`: the user in one encrypted file.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::vault::Vault;
+use crate::{
+    cli::{Exit, context::Context, output::note, passphrase::PassphraseArgs},
+    config::home::{self, Overwrite},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file to write, which must not exist
+    file: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let vault = Vault::of(&context.home()?)?;
+    let passphrase = args.passphrase.fresh("the backup")?;
+    home::write_secret(&args.file, &vault.seal(&passphrase)?, Overwrite::No)?;
+    let (keys, tables) = vault.count();
+    note(&format!("backed up {keys} private keys and {tables} tables; without the passphrase they are lost"));
+    Ok(Exit::Success)
+}
