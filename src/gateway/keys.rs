@@ -35,7 +35,7 @@ pub(super) struct Keys {
 /// A key as apps see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct KeyShown {
-    /// Its id, `p2pkey1...`.
+    /// Its id, `p2key1...`.
     pub(super) id: String,
     /// What the user calls it; absent if he does not know it.
     #[serde(skip_serializing_if = "Option::is_none")]

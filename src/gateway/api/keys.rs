@@ -14,7 +14,7 @@ use crate::gateway::{App, problem::Problem, tokens::Access};
 pub(super) struct OwnKey {
     /// Its name.
     name: String,
-    /// Its id, `p2pkey1...`: what a user is known by.
+    /// Its id, `p2key1...`: what a user is known by.
     id: String,
     /// Its length, in bits.
     bits: usize,

@@ -30,7 +30,7 @@ pub(super) struct Challenge {
 /// The answer, which the app compares with its own.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LoginAnswer {
-    /// Id of the key, `p2pkey1...`: the user's name.
+    /// Id of the key, `p2key1...`: the user's name.
     key: String,
     /// SHA-256 over `p2pdb login answer v1` and the challenge in the clear, in base64.
     answer: String,

@@ -20,7 +20,7 @@ class Challenge:
 
     #: What the user's daemon is given.
     text: str
-    #: Id of the key, ``p2pkey1...``: the user's name once it is answered.
+    #: Id of the key, ``p2key1...``: the user's name once it is answered.
     key_id: str
     #: When it was made, in unix seconds.
     issued: int
@@ -37,7 +37,7 @@ class Challenge:
         answer = hashlib.sha256(b"p2pdb login answer v1" + plain).digest()
         return cls(
             text=base64.b64encode(sealed).decode(),
-            key_id=_bech32m("p2pkey", hashlib.sha256(der).digest()),
+            key_id=_bech32m("p2key", hashlib.sha256(der).digest()),
             issued=issued,
             expected=base64.b64encode(answer).decode(),
         )
