@@ -33,16 +33,22 @@ stage() {
     report+=("$(printf '%-28s %-6s %5d passed %3d failed %5d s' "$name" $outcome "$p" "$f" $((SECONDS - began)))")
 }
 
-# Adds up the closing lines of cargo test, cargo nextest and pytest; a script that closes with a line of its own,
-# `N passed, N failed`, has done that already.
+# Adds up the closing lines of cargo test, or of cargo nextest, which shows that of each failed test besides its own, and of
+# pytest; a script that closes with a line of its own, `N passed, N failed`, has done that already.
 count() {
     awk '
         function number(what) { return match($0, "[0-9]+ " what) ? substr($0, RSTART, RLENGTH) + 0 : 0 }
-        /^[0-9]+ passed, [0-9]+ failed$/ { own = 1; op = number("passed"); of = number("failed"); next }
-        /^test result: / || /^ *Summary \[/ || / in [0-9.]+s( \([0-9:]+\))?( =+)?$/ {
-            p += number("passed"); f += number("failed") + number("timed out") + number("errors?")
+        function add(runner) {
+            p[runner] += number("passed"); f[runner] += number("failed") + number("timed out") + number("errors?")
         }
-        END { print own ? op " " of : p + 0 " " f + 0 }
+        /^[0-9]+ passed, [0-9]+ failed$/ { best = "own"; p[best] = f[best] = 0; add(best); next }
+        /^ *Summary \[/ { add("nextest"); next }
+        /^ *test result: / { add("cargo"); next }
+        / in [0-9.]+s( \([0-9:]+\))?( =+)?$/ { add("pytest") }
+        END {
+            if (!best) best = "nextest" in p ? "nextest" : "cargo" in p ? "cargo" : "pytest"
+            print p[best] + 0 " " f[best] + 0
+        }
     ' "$1"
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use md5::{Digest as _, Md5};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{id::EntryId, limits::MAX_BUCKET_BITS};
+use crate::{codec::bounded::fixed_bytes, id::EntryId, limits::MAX_BUCKET_BITS};
 
 /// The bucket of an entry: the leading `bits` bits of its id (SPEC 5.5).
 #[must_use]
@@ -78,21 +78,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(DigestVisitor).map(Self)
-    }
-}
-
-struct DigestVisitor;
-
-impl de::Visitor<'_> for DigestVisitor {
-    type Value = [u8; 16];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("16 bytes")
-    }
-
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
-        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+        fixed_bytes(deserializer).map(Self)
     }
 }
 

@@ -4,12 +4,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     bucket::bucket_of,
-    codec::bounded::List,
+    codec::bounded::{Blob, List},
     entry::Header,
     id::{EntryId, RecipientId, TableId},
     limits,
-    message::get::GetRequest,
+    message::{
+        get::GetRequest,
+        sync::{word_bytes, words},
+    },
     network::Network,
+    reconcile::sketch::Sid,
 };
 
 /// A place in the order in which entries arrived at one node's store (SPEC 8.5).
@@ -44,6 +48,9 @@ pub enum FilterError {
     /// A list filter that is present but empty matches nothing.
     #[error("the list of {0} is empty: leave it out, or name at least one")]
     EmptyList(&'static str),
+    /// Beginnings of ids are asked for in another way than SPEC 8.5 permits.
+    #[error("sids are whole numbers of 8 bytes, none of them 0, and need one table and no other filter")]
+    BadSids,
     /// A list is too long.
     #[error("{got} {what} are asked for at once, at most {max} are possible")]
     TooMany {
@@ -101,10 +108,12 @@ impl Filter {
     /// Reads the filter off a request.
     ///
     /// # Errors
-    /// If the request has no condition, or one that cannot be fulfilled.
+    /// If the request has no condition, or one that cannot be fulfilled; also if it asks by sids, which is no filter but
+    /// a [`BySids`].
     pub fn from_request(request: GetRequest, network: &Network) -> Result<Self, FilterError> {
         let GetRequest {
             ids,
+            sids,
             tables,
             recipients,
             bucket,
@@ -114,6 +123,9 @@ impl Filter {
             cursor,
             limit,
         } = request;
+        if sids.is_some() {
+            return Err(FilterError::BadSids);
+        }
         let any_list = ids.is_some() || tables.is_some() || recipients.is_some();
         let any_number = [bucket, seconds_since, created_from, created_until].iter().any(Option::is_some);
         if !any_list && !any_number && cursor.is_none() {
@@ -125,11 +137,6 @@ impl Filter {
             Some(got) if got < buckets => u16::try_from(got).ok(),
             Some(got) => return Err(FilterError::NoSuchBucket { got, buckets }),
         };
-        let limit = limit.unwrap_or(limits::DEFAULT_GET_ENTRIES as u64);
-        let limit = usize::try_from(limit)
-            .ok()
-            .filter(|limit| (1..=limits::MAX_GET_ENTRIES).contains(limit))
-            .ok_or(FilterError::BadLimit { got: limit, max: limits::MAX_GET_ENTRIES })?;
         Ok(Self {
             ids: listed("ids", ids)?,
             tables: listed("tables", tables)?,
@@ -139,7 +146,7 @@ impl Filter {
             created_from,
             created_until,
             cursor,
-            limit,
+            limit: limit_of(limit)?,
         })
     }
 
@@ -213,6 +220,7 @@ impl Filter {
     pub fn to_request(&self) -> Result<GetRequest, FilterError> {
         Ok(GetRequest {
             ids: listable("ids", &self.ids)?,
+            sids: None,
             tables: listable("tables", &self.tables)?,
             recipients: listable("recipients", &self.recipients)?,
             bucket: self.bucket.map(u64::from),
@@ -223,6 +231,12 @@ impl Filter {
             limit: Some(self.limit as u64),
         })
     }
+}
+
+fn limit_of(asked: Option<u64>) -> Result<usize, FilterError> {
+    let got = asked.unwrap_or(limits::DEFAULT_GET_ENTRIES as u64);
+    let limit = usize::try_from(got).ok().filter(|limit| (1..=limits::MAX_GET_ENTRIES).contains(limit));
+    limit.ok_or(FilterError::BadLimit { got, max: limits::MAX_GET_ENTRIES })
 }
 
 fn listed<T, const MAX: usize>(
@@ -244,4 +258,55 @@ fn listable<T: Clone, const MAX: usize>(
         return Ok(None);
     }
     List::try_from(list.to_vec()).map(Some).map_err(|e| FilterError::TooMany { what, max: e.max, got: e.got })
+}
+
+/// Asks for the entries of one table whose ids begin as given (SPEC 8.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BySids {
+    /// The table.
+    pub table: TableId,
+    /// The beginnings; 1 to [`limits::MAX_GET_SIDS`].
+    pub sids: Vec<Sid>,
+    /// Most entries wanted, 1 to [`limits::MAX_GET_ENTRIES`].
+    pub limit: usize,
+}
+
+impl BySids {
+    /// Reads it off a request; nothing if the request asks for no sids.
+    ///
+    /// # Errors
+    /// If they are asked for together with anything but one table and a limit, or are none.
+    pub fn from_request(request: &GetRequest) -> Result<Option<Self>, FilterError> {
+        let Some(bytes) = &request.sids else { return Ok(None) };
+        let table = request.tables.as_ref().and_then(|tables| tables.first());
+        let alone = GetRequest {
+            sids: request.sids.clone(),
+            tables: table.and_then(|table| List::try_from(vec![*table]).ok()),
+            limit: request.limit,
+            ..GetRequest::default()
+        };
+        let sids: Option<Vec<Sid>> =
+            words(bytes).and_then(|words| words.into_iter().map(Sid::from_u64).collect());
+        match (table, sids.filter(|sids| !sids.is_empty())) {
+            (Some(table), Some(sids)) if alone == *request => {
+                Ok(Some(Self { table: *table, sids, limit: limit_of(request.limit)? }))
+            }
+            _ => Err(FilterError::BadSids),
+        }
+    }
+
+    /// The request that says it.
+    ///
+    /// # Errors
+    /// If there are more sids than one request can carry.
+    pub fn to_request(&self) -> Result<GetRequest, FilterError> {
+        let bytes = word_bytes(self.sids.iter().map(|sid| sid.to_u64()));
+        let too_many = FilterError::TooMany { what: "sids", max: limits::MAX_GET_SIDS, got: self.sids.len() };
+        Ok(GetRequest {
+            sids: Some(Blob::try_from(bytes).map_err(|_| too_many)?),
+            tables: listable("tables", &[self.table])?,
+            limit: Some(self.limit as u64),
+            ..GetRequest::default()
+        })
+    }
 }

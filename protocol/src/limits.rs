@@ -52,6 +52,12 @@ pub const DEFAULT_GET_ENTRIES: usize = 100;
 pub const MAX_GET_BYTES: usize = 1 << 20;
 /// Ids in one index response (SPEC 8.6).
 pub const MAX_INDEX_IDS: usize = 2048;
+/// Sids in one get request (SPEC 8.5).
+pub const MAX_GET_SIDS: usize = 4096;
+/// Roots that a sync request may name for one table, or for all (SPEC 8.7).
+pub const MAX_SYNC_CANDIDATES: usize = 2;
+/// Bytes of syndromes in one sync response (SPEC 8.7): 64 of 8 bytes for each of 4,096 groups.
+pub const MAX_SYNC_SYNDROME_BYTES: usize = 2 << 20;
 /// Ids in one announce (SPEC 9.1).
 pub const MAX_ANNOUNCE_IDS: usize = 64;
 
@@ -71,3 +77,7 @@ pub const GET_RESPONSE_BYTES: usize = (1 << 20) + (64 << 10);
 pub const INDEX_REQUEST_BYTES: usize = 8 << 10;
 /// Largest index response frame, in bytes (SPEC 8.1).
 pub const INDEX_RESPONSE_BYTES: usize = 256 << 10;
+/// Largest sync request frame, in bytes (SPEC 8.1).
+pub const SYNC_REQUEST_BYTES: usize = 24 << 10;
+/// Largest sync response frame, in bytes (SPEC 8.1).
+pub const SYNC_RESPONSE_BYTES: usize = (2 << 20) + (64 << 10);

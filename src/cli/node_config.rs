@@ -100,6 +100,7 @@ fn rates(config: &Config) -> Rates {
         puts: rates.put,
         announced: rates.announce,
         per_address: rates.address_factor,
+        ..Rates::default()
     }
 }
 

@@ -1,6 +1,11 @@
 //! Follows live: pages from each of several nodes by arrival, woken by announces.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use libp2p::{PeerId, gossipsub};
 use lru::LruCache;
@@ -14,8 +19,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    client::{Client, ClientError, get::MAX_EMPTY_PAGES},
-    swarm::{Announced, Handle},
+    client::{
+        Client, ClientError,
+        get::{MAX_EMPTY_PAGES, lock},
+    },
+    swarm::{Announced, Handle, News, Topic},
 };
 
 /// Without announces, nodes are asked again after this time.
@@ -44,7 +52,7 @@ impl Default for Wakers {
 }
 
 impl Wakers {
-    /// A client cannot serve what it would forward: it only listens.
+    /// A client cannot serve what it would forward: it only listens, beside the mesh (SPEC 9.4).
     pub(super) async fn run(
         self,
         swarm: Handle,
@@ -56,15 +64,18 @@ impl Wakers {
                 () = shutdown.cancelled() => return,
                 announced = announces.recv() => announced,
             };
-            let Some(Announced { source, table, message_id, .. }) = announced else { return };
-            // Nobody may be following.
-            let _ = self.0.send((table, source));
+            let Some(Announced { source, news, message_id, .. }) = announced else { return };
+            if let News::Entries { table, .. } = news {
+                // Nobody may be following.
+                let _ = self.0.send((table, source));
+            }
             swarm.judge(message_id, source, gossipsub::MessageAcceptance::Ignore).await;
         }
     }
 }
 
-/// The entries that pass a filter, as they arrive. Ends when it is dropped.
+/// The entries that pass a filter, as they arrive. Ends when it is dropped, and then the client leaves the gossip about
+/// the filter's tables, unless it follows them otherwise.
 #[derive(Debug)]
 pub struct Follow {
     entries: mpsc::Receiver<Entry>,
@@ -82,7 +93,7 @@ impl Client {
     /// Says who announced something of which table. Tables that nobody follows have to be subscribed to by
     /// [`Handle::subscribe`].
     #[must_use]
-    pub fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
+    pub(crate) fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
         self.inner.wakers.0.subscribe()
     }
 
@@ -107,15 +118,23 @@ impl Client {
             started: self.inner.clock.now(),
             filter,
             cursors: HashMap::new(),
-            seen: LruCache::new(MAX_SEEN),
+            seen: Arc::new(Mutex::new(LruCache::new(MAX_SEEN))),
             entries: sender,
         };
         let wakes = self.inner.wakers.0.subscribe();
         let stopped = stop.clone();
+        let (client, tables) = (self.clone(), follower.filter.tables.clone());
         tokio::spawn(async move {
+            let swarm = &client.inner.swarm;
+            for table in &tables {
+                swarm.subscribe(Topic::Entries(*table)).await;
+            }
             tokio::select! {
                 () = stopped.cancelled() => {}
                 () = follower.run(wakes) => {}
+            }
+            for table in tables {
+                swarm.unsubscribe(Topic::Entries(table)).await;
             }
         });
         Ok(Follow { entries, _stop: stop.drop_guard() })
@@ -127,7 +146,7 @@ struct Follower {
     started: u64,
     filter: Filter,
     cursors: HashMap<PeerId, Cursor>,
-    seen: LruCache<EntryId, ()>,
+    seen: Arc<Mutex<LruCache<EntryId, ()>>>,
     entries: mpsc::Sender<Entry>,
 }
 
@@ -136,9 +155,6 @@ struct ReaderGone;
 
 impl Follower {
     async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
-        for table in &self.filter.tables {
-            self.client.inner.swarm.subscribe(*table).await;
-        }
         let (mut nodes, mut polls) = (Vec::new(), 0);
         loop {
             if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {
@@ -188,7 +204,8 @@ impl Follower {
                 }
                 (None, None) => None,
             };
-            let page = match self.client.page(node, &filter).await {
+            let seen = Arc::clone(&self.seen);
+            let page = match self.client.page(node, &filter, move |id| lock(&seen).contains(id)).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(%node, %error, "a followed node does not answer");
@@ -196,12 +213,11 @@ impl Follower {
                 }
             };
             let progress = cursor.is_none_or(|cursor| cursor != page.next);
-            empty_pages = if page.entries.is_empty() { empty_pages + 1 } else { 0 };
+            empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
             for entry in page.entries {
-                if !self.seen.contains(&entry.id()) {
-                    // Nothing counts as seen before there is room for it.
-                    let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
-                    self.seen.put(entry.id(), ());
+                // Nothing counts as seen before there is room for it. A page may have two copies.
+                let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
+                if lock(&self.seen).put(entry.id(), ()).is_none() {
                     place.send(entry);
                 }
             }

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod find;
 mod follow;
 mod get;
 pub mod meet;
@@ -38,7 +39,6 @@ use std::{
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
     id::TableId,
-    keys::PublicKey,
     message::{
         hello::HelloResponse,
         index::{Index, IndexRequest, IndexResponse},
@@ -52,14 +52,14 @@ use tokio_util::{
 
 pub use self::{
     follow::Follow,
-    get::{Fetched, NodeError, Page},
+    get::{Fetched, MAX_EMPTY_PAGES, NodeError},
     post::Post,
     put::{NodePut, PutReport},
     upkeep::Upkeep,
 };
 use crate::{
     clock::Clock,
-    swarm::{self, Event, Handle, RequestError, StartError, routes::Routes},
+    swarm::{self, Handle, RequestError, StartError, routes::Routes},
 };
 
 /// Nodes that an entry is put to, and that are asked for entries.
@@ -161,6 +161,8 @@ struct Inner {
     network: Network,
     routes: Arc<Routes>,
     upkeep: Upkeep,
+    searches: find::Searches,
+    keys: Mutex<get::Keys>,
     clock: Clock,
     nodes: usize,
     patience: Duration,
@@ -203,6 +205,8 @@ impl Client {
                 network: config.network,
                 routes,
                 upkeep,
+                searches: find::Searches::default(),
+                keys: get::no_keys(),
                 clock,
                 nodes: config.nodes.max(1),
                 patience: config.patience,
@@ -271,95 +275,4 @@ impl Client {
     pub async fn index(&self, node: PeerId, request: IndexRequest) -> Result<IndexResponse, ClientError> {
         Ok(self.inner.swarm.request::<Index>(node, request).await?)
     }
-
-    /// Connected nodes that mirror all of `tables`, at most `want` of them: of those met already, of those
-    /// heard of, and of those that the DHT knows. Waits for a first one for as long as the client is patient.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub async fn nodes(&self, tables: &[TableId], want: usize) -> Result<Vec<PeerId>, ClientError> {
-        let mut events = self.inner.swarm.events();
-        let deadline = tokio::time::Instant::now() + self.inner.patience;
-        let mut asked_dht = false;
-        loop {
-            let mut found = self.connected_mirrors(tables).await?;
-            if found.len() < want {
-                self.connect_heard(tables, want - found.len(), &found).await;
-                found = self.connected_mirrors(tables).await?;
-            }
-            if found.len() < want && !asked_dht && !self.inner.swarm.serving_peers().await?.is_empty() {
-                asked_dht = true;
-                self.connect_providers(tables, &found).await?;
-                found = self.connected_mirrors(tables).await?;
-            }
-            if !found.is_empty() {
-                shuffle(&mut found);
-                found.truncate(want);
-                return Ok(found);
-            }
-            // Who introduced itself may be the one: look again. So it may be if events were missed.
-            let introduced = async {
-                while let Ok(event) = events.recv().await {
-                    if matches!(event, Event::Introduced { .. }) {
-                        break;
-                    }
-                }
-            };
-            if tokio::time::timeout_at(deadline, introduced).await.is_err() {
-                let any = !self.inner.swarm.serving_peers().await?.is_empty();
-                return Err(match tables.first() {
-                    Some(table) if any => ClientError::NoMirror { table: *table },
-                    _ => ClientError::Unreachable { tried: self.inner.upkeep.known() },
-                });
-            }
-        }
-    }
-
-    async fn connected_mirrors(&self, tables: &[TableId]) -> Result<Vec<PeerId>, ClientError> {
-        let mut peers = self.inner.swarm.serving_peers().await?;
-        peers.retain(|peer| {
-            let route = self.inner.routes.of(peer);
-            route.is_some_and(|route| tables.iter().all(|table| route.record().mirrors(table)))
-        });
-        Ok(peers)
-    }
-
-    async fn connect_heard(&self, tables: &[TableId], want: usize, connected: &[PeerId]) {
-        let tables = (!tables.is_empty()).then_some(tables);
-        let heard = self.inner.routes.mirrors(tables, 4 * want + connected.len());
-        let others = heard.into_iter().filter(|route| !connected.contains(&route.peer)).take(2 * want);
-        let dials = others.map(|route| {
-            let addresses = route.addresses().collect();
-            self.connect_and_greet(route.peer, addresses)
-        });
-        futures::future::join_all(dials).await;
-    }
-
-    async fn connect_providers(&self, tables: &[TableId], connected: &[PeerId]) -> Result<(), ClientError> {
-        for table in tables {
-            let providers = self.inner.swarm.mirrors(*table).await?;
-            let others = providers.into_iter().filter(|peer| !connected.contains(peer)).take(8);
-            futures::future::join_all(others.map(|peer| self.connect_and_greet(peer, Vec::new()))).await;
-        }
-        Ok(())
-    }
-
-    async fn connect_and_greet(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if self.inner.swarm.connect(peer, addresses).await.is_ok() {
-            // Whether it serves is known once it has answered.
-            if let Err(error) = self.hello(peer, None).await {
-                tracing::debug!(%peer, %error, "a node did not introduce itself");
-            }
-        }
-    }
-
-    fn table_key(keys: &[PublicKey], table: &TableId) -> Option<PublicKey> {
-        keys.iter().find(|key| key.table_id() == *table).cloned()
-    }
-}
-
-/// Spreads requests over nodes. The order of a hash set is random from start to start, which is all that is needed.
-fn shuffle(peers: &mut Vec<PeerId>) {
-    let shuffled: std::collections::HashSet<PeerId> = peers.drain(..).collect();
-    peers.extend(shuffled);
 }

@@ -1,5 +1,8 @@
 //! Puts an entry to several nodes and says what each of them did with it.
 
+use std::collections::HashSet;
+
+use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::PeerId;
 use p2pdb_protocol::{
     codec::bounded::{Blob, List, TooLong},
@@ -46,20 +49,45 @@ impl PutReport {
 }
 
 impl Client {
-    /// Puts an entry to as many mirrors of its table as the client is set to, or as there are.
+    /// Puts an entry to as many mirrors of its table as the client is set to. Where one refuses it, is busy or does not
+    /// answer, the next mirror is tried, until so many hold it or there is none left.
     ///
     /// # Errors
     /// If no mirror can be reached. That nodes refuse the entry is no error, but in the report.
     pub async fn put(&self, entry: &Entry, table: &PublicKey) -> Result<PutReport, ClientError> {
-        let nodes = self.nodes(&[entry.header().table], self.inner.nodes).await?;
-        let puts = nodes.into_iter().map(|node| async move {
-            let outcomes = self.put_to(node, std::slice::from_ref(entry), table).await;
-            let outcome = outcomes.and_then(|outcomes| {
-                outcomes.first().copied().ok_or_else(|| RequestError::Invalid("no outcome".to_owned()))
-            });
-            NodePut { node, outcome }
+        let tables = [entry.header().table];
+        let want = self.inner.nodes;
+        let mut candidates = self.candidates(&tables, want).await?;
+        let mut tried = HashSet::new();
+        let mut under_way = FuturesUnordered::new();
+        let mut report = PutReport { nodes: Vec::new() };
+        loop {
+            let mut wanted = want.saturating_sub(report.holders().count() + under_way.len());
+            while wanted > 0
+                && let Some(node) = candidates.pop()
+            {
+                if tried.insert(node) {
+                    under_way.push(self.put_one(node, entry, table));
+                    wanted -= 1;
+                }
+            }
+            match under_way.next().await {
+                Some(put) => report.nodes.push(put),
+                None => return Ok(report),
+            }
+            if candidates.is_empty() && report.holders().count() + under_way.len() < want {
+                // Others may have been met meanwhile.
+                candidates = self.connected_mirrors(&tables).await.unwrap_or_default();
+            }
+        }
+    }
+
+    async fn put_one(&self, node: PeerId, entry: &Entry, table: &PublicKey) -> NodePut {
+        let outcomes = self.put_to(node, std::slice::from_ref(entry), table).await;
+        let outcome = outcomes.and_then(|outcomes| {
+            outcomes.first().copied().ok_or_else(|| RequestError::Invalid("no outcome".to_owned()))
         });
-        Ok(PutReport { nodes: futures::future::join_all(puts).await })
+        NodePut { node, outcome }
     }
 
     /// Puts entries of one table to one node: at most [`p2pdb_protocol::limits::MAX_PUT_ENTRIES`], and 1 MiB in all.

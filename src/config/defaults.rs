@@ -1,6 +1,6 @@
 //! The defaults of each profile.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
@@ -49,10 +49,13 @@ impl Config {
     }
 }
 
-/// Every IPv4 address of the machine, over TCP and over QUIC.
+/// Every address of the machine, over TCP and over QUIC. One without IPv6 listens on the others.
 fn listen() -> Vec<Multiaddr> {
-    let any = Multiaddr::from(Ipv4Addr::UNSPECIFIED);
-    vec![any.clone().with(Protocol::Tcp(PORT)), any.with(Protocol::Udp(PORT)).with(Protocol::QuicV1)]
+    let all = [Multiaddr::from(Ipv4Addr::UNSPECIFIED), Multiaddr::from(Ipv6Addr::UNSPECIFIED)];
+    let both = |any: Multiaddr| {
+        [any.clone().with(Protocol::Tcp(PORT)), any.with(Protocol::Udp(PORT)).with(Protocol::QuicV1)]
+    };
+    all.into_iter().flat_map(both).collect()
 }
 
 fn limits(profile: Profile) -> Limits {

@@ -355,7 +355,8 @@ pub fn write_public(path: &Path, content: &[u8], overwrite: Overwrite) -> Result
 }
 
 fn write(path: &Path, content: &[u8], mode: u32, overwrite: Overwrite) -> Result<(), HomeError> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
+    // That of a bare name is empty, which is not the name of a directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     // Of one process and path there is one writer at a time; a leftover of a crash is in nobody's way.
     let temporary = parent.join(format!(".{file_name}.{}.tmp", std::process::id()));

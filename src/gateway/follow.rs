@@ -1,21 +1,34 @@
 //! Keeps the mirror up with the nodes: what each of them has behind the place up to which it was read, woken by
 //! announces. The place is on disk, so that a restart reads nothing twice.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use libp2p::PeerId;
-use p2pdb_protocol::{filter::Filter, id::TableId, keys::PublicKey, limits};
+use lru::LruCache;
+use p2pdb_protocol::{
+    entry::Entry,
+    filter::Filter,
+    id::{EntryId, TableId},
+    keys::PublicKey,
+    limits,
+};
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, MAX_EMPTY_PAGES},
     gateway::{
         mirror::Mirror,
         spaces::Spaces,
         state::{State, StateError},
     },
     store::StoreError,
+    swarm::Topic,
 };
 
 /// Without announces, nodes are asked again after this time.
@@ -26,6 +39,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MAX_NODES: usize = 8;
 /// How long one node may keep the others waiting.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
+/// Ids that are remembered, so that what one node served is not verified again when another one serves it.
+const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// How often the mirror drops what is due.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -42,6 +57,29 @@ enum ReadError {
     Stopped(#[from] tokio::task::JoinError),
 }
 
+/// Ids of entries that are in the mirror.
+#[derive(Debug, Clone)]
+pub(super) struct Seen(Arc<Mutex<LruCache<EntryId, ()>>>);
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LruCache::new(MAX_SEEN))))
+    }
+}
+
+impl Seen {
+    fn contains(&self, id: &EntryId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    fn note(&self, ids: Vec<EntryId>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            seen.put(id, ());
+        }
+    }
+}
+
 /// What following needs.
 #[derive(Debug, Clone)]
 pub(super) struct Follower {
@@ -49,6 +87,7 @@ pub(super) struct Follower {
     pub(super) mirror: Arc<Mirror>,
     pub(super) state: State,
     pub(super) spaces: Arc<Spaces>,
+    pub(super) seen: Seen,
     /// Nodes to look for.
     pub(super) nodes: usize,
     /// Whether a whole round over the nodes of each table has ended since the start.
@@ -68,7 +107,7 @@ impl Follower {
             for (table, stop) in &followed {
                 if !wanted.contains_key(table) {
                     stop.cancel();
-                    self.client.swarm().unsubscribe(*table).await;
+                    self.client.swarm().unsubscribe(Topic::Entries(*table)).await;
                 }
             }
             followed.retain(|table, _| wanted.contains_key(table));
@@ -110,7 +149,7 @@ impl Follower {
     async fn follow(self, key: PublicKey) {
         let table = key.table_id();
         let mut announced = self.client.announced();
-        self.client.swarm().subscribe(table).await;
+        self.client.swarm().subscribe(Topic::Entries(table)).await;
         loop {
             let mut nodes = match self.client.nodes(&[table], self.nodes).await {
                 Ok(nodes) => nodes,
@@ -155,18 +194,24 @@ impl Follower {
 
     async fn read_whole(&self, key: &PublicKey, node: PeerId) -> Result<(), ReadError> {
         let table = key.table_id();
+        let mut empty_pages = 0;
         loop {
             let state = self.state.clone();
             let cursor = tokio::task::spawn_blocking(move || state.cursor(&table, &node)).await??;
             let filter = Filter { cursor, limit: limits::MAX_GET_ENTRIES, ..Filter::table(table) };
-            let page = self.client.page(node, &filter).await?;
+            let seen = self.seen.clone();
+            let page = self.client.page(node, &filter, move |id| seen.contains(id)).await?;
+            empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
+            let ids = page.entries.iter().map(Entry::id).collect();
             self.mirror.commit(page.entries, key).await?;
+            self.seen.note(ids);
             // After the entries are durable: what a crash lets be read twice is known.
-            if cursor != Some(page.next) {
+            let progress = cursor != Some(page.next);
+            if progress {
                 let state = self.state.clone();
                 tokio::task::spawn_blocking(move || state.keep_cursor(&table, &node, page.next)).await??;
             }
-            if !page.more || cursor == Some(page.next) {
+            if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
                 return Ok(());
             }
         }

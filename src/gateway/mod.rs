@@ -36,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
 use self::{
-    follow::Follower,
+    follow::{Follower, Seen},
     guard::Hosts,
     keys::Keys,
     login::Answered,
@@ -353,7 +353,7 @@ impl Opened {
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             shutdown,
         };
-        let follower = Follower { client, mirror, state, spaces, nodes, rounds };
+        let follower = Follower { client, mirror, state, spaces, seen: Seen::default(), nodes, rounds };
         Ok(Self { app, follower, token, directory })
     }
 }

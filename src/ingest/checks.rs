@@ -1,51 +1,60 @@
 //! The steps of admission, one by one (SPEC 6.1).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeSet,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use lru::LruCache;
 use p2pdb_protocol::{
-    entry::UnverifiedEntry,
-    id::TableId,
-    keys::PublicKey,
-    network::Network,
-    refusal::{Outcome, Refusal},
+    entry::UnverifiedEntry, id::TableId, keys::PublicKey, network::Network, refusal::Refusal,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Judgement, Mirror, Numbered, settle, store_failed};
+use super::{Mirror, claims::Claims, store_failed};
 use crate::{
     clock::Clock,
-    store::{NewEntry, Presence, Store},
+    store::{NewEntry, Store, StoreError},
 };
 
-/// Parsed table keys that are kept.
+/// Parsed keys of stored tables that are kept.
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Parsed keys of other tables that are kept: anybody can send some.
+const MAX_SENT_KEYS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// Steps 1 to 8.
 #[derive(Debug)]
 pub(super) struct Checks {
     pub(super) store: Store,
     pub(super) mirror: Mirror,
+    pub(super) claims: Claims,
     network: Network,
     max_tables: usize,
     clock: Clock,
-    keys: Mutex<LruCache<TableId, PublicKey>>,
+    stored_keys: Mutex<LruCache<TableId, PublicKey>>,
+    sent_keys: Mutex<LruCache<TableId, PublicKey>>,
     /// Held while tables are counted and a new one is committed.
     new_tables: Arc<tokio::sync::Mutex<()>>,
+    verifications: AtomicU64,
 }
 
-/// What step 6 needs: the keys of tables that are stored, and those that were sent along.
-#[derive(Debug)]
-pub(super) struct Keys {
-    stored: HashMap<TableId, PublicKey>,
-    sent: HashMap<TableId, PublicKey>,
-    /// Why a table's key is in neither.
-    otherwise: Refusal,
+/// A table's key.
+pub(super) struct TableKey {
+    key: PublicKey,
+    /// Whether the table is not stored yet.
+    is_new: bool,
+}
+
+/// The tables that there are and may be.
+pub(super) struct Room {
+    tables: BTreeSet<TableId>,
+    most: usize,
 }
 
 impl Checks {
@@ -56,8 +65,23 @@ impl Checks {
         max_tables: usize,
         clock: Clock,
     ) -> Self {
-        let keys = Mutex::new(LruCache::new(MAX_KEYS));
-        Self { store, mirror, network, max_tables, clock, keys, new_tables: Arc::default() }
+        Self {
+            store,
+            mirror,
+            claims: Claims::default(),
+            network,
+            max_tables,
+            clock,
+            stored_keys: Mutex::new(LruCache::new(MAX_KEYS)),
+            sent_keys: Mutex::new(LruCache::new(MAX_SENT_KEYS)),
+            new_tables: Arc::default(),
+            verifications: AtomicU64::new(0),
+        }
+    }
+
+    /// Signatures that were verified so far.
+    pub(super) fn verifications(&self) -> u64 {
+        self.verifications.load(Ordering::Relaxed)
     }
 
     /// Steps 1 and 2: size, encoding.
@@ -65,141 +89,79 @@ impl Checks {
         UnverifiedEntry::decode(encoded, &self.network)
     }
 
-    /// Step 3: those whose times are right.
-    pub(super) fn leave_untimely(
+    /// Step 3.
+    pub(super) fn check_clock(&self, entry: &UnverifiedEntry) -> Result<(), Refusal> {
+        entry.check_clock(&self.network, self.clock.now(), self.store.horizon_start())
+    }
+
+    /// Steps 5 to 7: work, table, signature. Says too whether the table is new here.
+    pub(super) fn verify(
         &self,
-        entries: Vec<Numbered<UnverifiedEntry>>,
-        judgements: &mut [Judgement],
-    ) -> Vec<Numbered<UnverifiedEntry>> {
-        let (now, horizon_start) = (self.clock.now(), self.store.horizon_start());
-        let mut timely = entries;
-        timely.retain(|(place, entry)| match entry.check_clock(&self.network, now, horizon_start) {
-            Ok(()) => true,
-            Err(refusal) => {
-                settle(judgements, *place, Outcome::Refused(refusal));
-                false
-            }
-        });
-        timely
-    }
-
-    /// Step 4: those that are not Known.
-    pub(super) async fn leave_known(
-        &self,
-        entries: Vec<Numbered<UnverifiedEntry>>,
-        judgements: &mut [Judgement],
-    ) -> Vec<Numbered<UnverifiedEntry>> {
-        let mut by_table: BTreeMap<TableId, Vec<Numbered<UnverifiedEntry>>> = BTreeMap::new();
-        for (place, entry) in entries {
-            by_table.entry(entry.header().table).or_default().push((place, entry));
-        }
-        let mut unknown = Vec::new();
-        for (table, entries) in by_table {
-            let ids = entries.iter().map(|(_, entry)| entry.id()).collect();
-            let presences = match self.store.known(table, ids).await {
-                Ok(presences) => presences,
-                Err(error) => {
-                    store_failed(&error);
-                    for (place, _) in entries {
-                        settle(judgements, place, Outcome::Refused(Refusal::StoreFailed));
-                    }
-                    continue;
-                }
-            };
-            for ((place, entry), presence) in entries.into_iter().zip(presences) {
-                match presence {
-                    Presence::Unknown => unknown.push((place, entry)),
-                    Presence::Stored => settle(judgements, place, Outcome::Known),
-                    Presence::Dropped => settle(judgements, place, Outcome::Refused(Refusal::Dropped)),
-                }
-            }
-        }
-        unknown
-    }
-
-    pub(super) async fn keys_for(&self, entries: &[Numbered<UnverifiedEntry>], sent: Vec<Bytes>) -> Keys {
-        let tables: BTreeSet<TableId> = entries.iter().map(|(_, entry)| entry.header().table).collect();
-        let (mut stored, mut sent_keys) = (HashMap::new(), HashMap::new());
-        let mut otherwise = Refusal::TableKeyMissing;
-        let count = tables.len();
-        for table in tables {
-            if let Some(key) = self.stored_key(&table).await {
-                stored.insert(table, key);
-            }
-        }
-        // Parsed once for all entries, and only if a table is new.
-        for der in sent.iter().filter(|_| stored.len() < count) {
-            match PublicKey::from_der(der) {
-                Ok(key) => {
-                    sent_keys.insert(key.table_id(), key);
-                }
-                Err(_) => otherwise = Refusal::TableKeyInvalid,
-            }
-        }
-        Keys { stored, sent: sent_keys, otherwise }
-    }
-
-    async fn stored_key(&self, table: &TableId) -> Option<PublicKey> {
-        if let Some(key) = self.lock_keys().get(table) {
-            return Some(key.clone());
-        }
-        let der = self.store.table_key(*table).await.inspect_err(store_failed).ok()??;
-        let key = PublicKey::from_der(&der).ok()?;
-        self.lock_keys().put(*table, key.clone());
-        Some(key)
-    }
-
-    /// Steps 5 to 7: work, table, signature.
-    pub(super) fn verify(&self, entry: UnverifiedEntry, keys: &Keys) -> Result<NewEntry, Refusal> {
+        entry: UnverifiedEntry,
+        key: impl FnOnce() -> Result<TableKey, Refusal>,
+    ) -> Result<(NewEntry, bool), Refusal> {
         let table = entry.header().table;
         let entry = entry.check_work(&self.network)?;
         if !self.mirror.takes(&table) {
             return Err(Refusal::TableNotMirrored);
         }
-        let key = match keys.stored.get(&table) {
-            Some(key) => key.clone(),
-            None => keys.sent.get(&table).ok_or(keys.otherwise)?.clone(),
-        };
-        Ok(NewEntry { entry: entry.verify(&key)?, key })
+        let TableKey { key, is_new } = key()?;
+        self.verifications.fetch_add(1, Ordering::Relaxed);
+        Ok((NewEntry { entry: entry.verify(&key)?, key }, is_new))
     }
 
-    /// Step 8: those whose tables are here already, and of new ones as many as there is room for. Tables are free
-    /// to make: how many there may be is a quota of the node. The room is kept until the guard is dropped.
-    pub(super) async fn leave_over_quota(
-        &self,
-        mut verified: Vec<Numbered<NewEntry>>,
-        keys: &Keys,
-        judgements: &mut [Judgement],
-    ) -> (Vec<Numbered<NewEntry>>, Option<OwnedMutexGuard<()>>) {
-        let is_new = |entry: &NewEntry| !keys.stored.contains_key(&entry.entry.header().table);
-        if !verified.iter().any(|(_, entry)| is_new(entry)) {
-            return (verified, None);
+    /// The key of a table: the stored one, or else of those that were sent along.
+    pub(super) async fn key_of(&self, table: &TableId, sent: &[Bytes]) -> Result<TableKey, Refusal> {
+        if let Some(key) = lock(&self.stored_keys).get(table) {
+            return Ok(TableKey { key: key.clone(), is_new: false });
         }
-        let guard = Arc::clone(&self.new_tables).lock_owned().await;
-        let (mut tables, most, refusal) = match self.store.tables().await {
-            Ok(tables) => {
-                let held = tables.into_iter().filter(|summary| summary.entries > 0);
-                let tables: BTreeSet<_> = held.map(|summary| summary.table).collect();
-                (tables, self.max_tables, Refusal::QuotaExceeded)
+        let stored = self.store.table_key(*table).await.inspect_err(store_failed).ok().flatten();
+        if let Some(key) = stored.and_then(|der| PublicKey::from_der(&der).ok()) {
+            lock(&self.stored_keys).put(*table, key.clone());
+            return Ok(TableKey { key, is_new: false });
+        }
+        let mut otherwise = Refusal::TableKeyMissing;
+        for der in sent {
+            if Sha256::digest(der)[..] != table.as_bytes()[..] {
+                // The key of another table is none of this one's concern, but what is no key at all is said.
+                if PublicKey::from_der(der).is_err() {
+                    otherwise = Refusal::TableKeyInvalid;
+                }
+                continue;
             }
-            Err(error) => {
-                store_failed(&error);
-                (BTreeSet::new(), 0, Refusal::StoreFailed)
+            if let Some(key) = lock(&self.sent_keys).get(table) {
+                return Ok(TableKey { key: key.clone(), is_new: true });
             }
-        };
-        verified.retain(|(place, entry)| {
-            let table = entry.entry.header().table;
-            let is_within =
-                !is_new(entry) || tables.contains(&table) || (tables.len() < most && tables.insert(table));
-            if !is_within {
-                settle(judgements, *place, Outcome::Refused(refusal));
+            match PublicKey::from_der(der) {
+                Ok(key) => {
+                    lock(&self.sent_keys).put(*table, key.clone());
+                    return Ok(TableKey { key, is_new: true });
+                }
+                Err(_) => otherwise = Refusal::TableKeyInvalid,
             }
-            is_within
-        });
-        (verified, Some(guard))
+        }
+        Err(otherwise)
     }
 
-    fn lock_keys(&self) -> MutexGuard<'_, LruCache<TableId, PublicKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many tables more there may be: tables are free to make, so that their number is a quota of the node. The
+    /// room is kept until the guard is dropped.
+    pub(super) async fn room_for_tables(&self) -> (Result<Room, StoreError>, OwnedMutexGuard<()>) {
+        let guard = Arc::clone(&self.new_tables).lock_owned().await;
+        let tables = self.store.tables().await.map(|tables| {
+            let held = tables.into_iter().filter(|summary| summary.entries > 0);
+            Room { tables: held.map(|summary| summary.table).collect(), most: self.max_tables }
+        });
+        (tables, guard)
     }
+}
+
+impl Room {
+    /// Whether a table is one of those that there are, or there is room for it, which it takes.
+    pub(super) fn take(&mut self, table: TableId) -> bool {
+        self.tables.contains(&table) || (self.tables.len() < self.most && self.tables.insert(table))
+    }
+}
+
+fn lock(keys: &Mutex<LruCache<TableId, PublicKey>>) -> MutexGuard<'_, LruCache<TableId, PublicKey>> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,20 @@
 //! The one gate: whatever its way in, an entry is admitted here or not at all (SPEC 6).
+//!
+//! Entries wait in two queues, one for what somebody waits for and one for what has time, which the workers serve in
+//! turn. A worker takes whatever waits, up to a batch, and does the steps of SPEC 6.1 for all of it; the batch is then
+//! committed at once, while the worker goes on. Nothing waits for a batch to fill.
 
+mod batch;
 mod checks;
+mod claims;
 mod mirror;
-mod pool;
+mod turns;
+mod workers;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
@@ -12,21 +22,31 @@ use p2pdb_protocol::{
     network::Network,
     refusal::{Outcome, Refusal},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use serde::Serialize;
+use tokio::sync::{Semaphore, broadcast};
 
 pub use self::mirror::Mirror;
-use self::{checks::Checks, pool::Pool};
+use self::{
+    batch::{Verdict, Work},
+    checks::Checks,
+    turns::Lane,
+    workers::Workers,
+};
 use crate::{
     clock::Clock,
-    store::{Committed, NewEntry, Store, StoreError},
+    store::{Store, StoreError},
 };
 
-/// Entries that wait at the gate, over all ways in.
+/// Entries that wait at the gate in each of its queues.
 const MAX_WAITING: usize = 4096;
-/// Entries that one worker checks in one go: enough to make the hand-over cheap, few enough to share the cores.
+/// Entries of one piece of work, and of a batch: enough to make the hand-over cheap, few enough to share the cores and to
+/// let others in between.
 const CHUNK: usize = 32;
 /// Admissions that a slow listener may be behind.
 const MAX_EVENTS: usize = 4096;
+/// After so many times of waiting for another copy of an entry, it is looked at whatever becomes of the others: else who
+/// sends spoiled copies again and again could keep an honest one waiting.
+const MAX_WAITS: u32 = 2;
 
 /// An entry that was just stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +63,7 @@ pub struct Admitted {
     pub way: Way,
 }
 
-/// The way an entry came in. All pass the same checks; it decides what is announced.
+/// The way an entry came in. All pass the same checks; it decides what is announced, and in which queue it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// A peer put it here.
@@ -71,37 +91,66 @@ impl Judgement {
     }
 }
 
+/// What came to a gate since the start: every copy of an entry, by its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Put by peers.
+    pub put: u64,
+    /// Announced and fetched.
+    pub announced: u64,
+    /// Fetched by reconciliation, or as the first of a new table.
+    pub reconciled: u64,
+    /// Imported.
+    pub imported: u64,
+    /// Signatures verified.
+    pub verified: u64,
+}
+
 /// Admits entries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    checks: Arc<Checks>,
-    pool: Pool,
-    waiting: Arc<Semaphore>,
-    admitted: broadcast::Sender<Admitted>,
+    came: Arc<Came>,
+    workers: Arc<Workers>,
+    live: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A gate in front of `store` that takes the tables of `mirror`, at most `max_tables` of them.
     #[must_use]
     pub fn new(store: Store, network: Network, mirror: Mirror, max_tables: usize, clock: Clock) -> Self {
+        let checks = Checks::new(store, network, mirror, max_tables, clock);
         Self {
-            checks: Arc::new(Checks::new(store, network, mirror, max_tables, clock)),
-            pool: Pool::new(),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-            admitted: broadcast::channel(MAX_EVENTS).0,
+            came: Arc::default(),
+            workers: Arc::new(Workers::new(checks, broadcast::channel(MAX_EVENTS).0)),
+            live: Arc::new(Semaphore::new(MAX_WAITING)),
+            bulk: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
 
     /// What is stored from now on.
     #[must_use]
     pub fn admitted(&self) -> broadcast::Receiver<Admitted> {
-        self.admitted.subscribe()
+        self.workers.admitted()
     }
 
     /// The tables that this gate takes.
     #[must_use]
     pub fn mirror(&self) -> &Mirror {
-        &self.checks.mirror
+        &self.workers.checks().mirror
+    }
+
+    /// What came to this gate so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let count = |way: Way| self.came.count(way).load(Ordering::Relaxed);
+        Totals {
+            put: count(Way::Put),
+            announced: count(Way::Announce),
+            reconciled: count(Way::Sync),
+            imported: count(Way::Import),
+            verified: self.workers.checks().verifications(),
+        }
     }
 
     /// Admits encoded entries; `keys` are the SPKIs of their tables, as far as they were sent along. The
@@ -110,8 +159,8 @@ impl Gate {
     /// Answers [`Refusal::Busy`] for all if too many entries wait already.
     pub async fn admit(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        match Arc::clone(&self.waiting).try_acquire_many_owned(count) {
-            Ok(places) => self.admit_with(places, way, entries, keys).await,
+        match self.places(way).try_acquire_many(count) {
+            Ok(_places) => self.pass(way, entries, keys).await,
             Err(_) => vec![Judgement::busy(); entries.len()],
         }
     }
@@ -120,106 +169,80 @@ impl Gate {
     /// 1,024 entries at a time.
     pub async fn admit_patiently(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
         let count = u32::try_from(entries.len().min(MAX_WAITING)).unwrap_or(u32::MAX);
-        match Arc::clone(&self.waiting).acquire_many_owned(count).await {
-            Ok(places) => self.admit_with(places, way, entries, keys).await,
+        match self.places(way).acquire_many(count).await {
+            Ok(_places) => self.pass(way, entries, keys).await,
             Err(_) => vec![Judgement::busy(); entries.len()],
         }
     }
 
-    async fn admit_with(
-        &self,
-        _places: OwnedSemaphorePermit,
-        way: Way,
-        entries: Vec<Bytes>,
-        sent_keys: Vec<Bytes>,
-    ) -> Vec<Judgement> {
+    fn places(&self, way: Way) -> &Semaphore {
+        match way.lane() {
+            Lane::Live => &self.live,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
+    async fn pass(&self, way: Way, entries: Vec<Bytes>, keys: Vec<Bytes>) -> Vec<Judgement> {
+        self.came.count(way).fetch_add(entries.len() as u64, Ordering::Relaxed);
         // Answered for good further down, entry by entry; what a failing worker leaves over was not judged.
         let mut judgements = vec![Judgement::busy(); entries.len()];
-        let numbered: Vec<Numbered<Bytes>> = entries.into_iter().enumerate().collect();
-        let decoded = self.in_chunks(numbered, &mut judgements, Checks::decode).await;
-        for (place, entry) in &decoded {
-            if let Some(judgement) = judgements.get_mut(*place) {
-                judgement.id = Some(entry.id());
+        let keys: Arc<[Bytes]> = keys.into();
+        let mut left: Vec<(usize, Bytes)> = entries.into_iter().enumerate().collect();
+        let mut waits = 0;
+        while !left.is_empty() {
+            let pieces = left.chunks(CHUNK).map(|piece| {
+                let entries = piece.iter().map(|(_, entry)| entry.clone()).collect();
+                let (work, answer) = Work::new(way, entries, Arc::clone(&keys), waits == MAX_WAITS);
+                self.workers.push(work);
+                answer
+            });
+            // All are queued before the first is waited for.
+            let answers: Vec<_> = pieces.collect();
+            let mut verdicts = Vec::with_capacity(left.len());
+            for (answer, piece) in answers.into_iter().zip(left.chunks(CHUNK)) {
+                let judged = answer.await.unwrap_or_default().into_iter();
+                verdicts.extend(judged.map(Some).chain(std::iter::repeat_with(|| None)).take(piece.len()));
             }
+            let mut again = Vec::new();
+            for ((place, entry), verdict) in left.into_iter().zip(verdicts) {
+                match verdict {
+                    Some(Verdict::Judged(judgement)) => {
+                        if let Some(slot) = judgements.get_mut(place) {
+                            *slot = judgement;
+                        }
+                    }
+                    Some(Verdict::InFlight(done)) => {
+                        // One copy is enough; only if it came to nothing is this one looked at.
+                        done.cancelled().await;
+                        again.push((place, entry));
+                    }
+                    None => {}
+                }
+            }
+            left = again;
+            waits += 1;
         }
-        let timely = self.checks.leave_untimely(decoded, &mut judgements);
-        let unknown = self.checks.leave_known(timely, &mut judgements).await;
-        let keys = Arc::new(self.checks.keys_for(&unknown, sent_keys).await);
-        let known_keys = Arc::clone(&keys);
-        let check = move |checks: &Checks, entry| checks.verify(entry, &known_keys);
-        let verified = self.in_chunks(unknown, &mut judgements, check).await;
-        let (permitted, _new_tables) = self.checks.leave_over_quota(verified, &keys, &mut judgements).await;
-        self.commit(way, permitted, &mut judgements).await;
         judgements
-    }
-
-    /// Runs a step for each entry on the worker pool; those that fail it get their outcome.
-    async fn in_chunks<T: Send + 'static, U: Send + 'static>(
-        &self,
-        entries: Vec<Numbered<T>>,
-        judgements: &mut [Judgement],
-        step: impl Fn(&Checks, T) -> Result<U, Refusal> + Clone + Send + 'static,
-    ) -> Vec<Numbered<U>> {
-        let mut runs = Vec::new();
-        let mut entries = entries.into_iter().peekable();
-        while entries.peek().is_some() {
-            let chunk: Vec<_> = entries.by_ref().take(CHUNK).collect();
-            let (checks, step) = (Arc::clone(&self.checks), step.clone());
-            let run = move || -> Vec<Numbered<Result<U, Refusal>>> {
-                chunk.into_iter().map(|(place, entry)| (place, step(&checks, entry))).collect()
-            };
-            runs.push(self.pool.run(run));
-        }
-        let mut passed = Vec::new();
-        for (place, result) in futures::future::join_all(runs).await.into_iter().flatten().flatten() {
-            match result {
-                Ok(entry) => passed.push((place, entry)),
-                Err(refusal) => settle(judgements, place, Outcome::Refused(refusal)),
-            }
-        }
-        passed
-    }
-
-    /// Step 9: the durable commit.
-    async fn commit(&self, way: Way, verified: Vec<Numbered<NewEntry>>, judgements: &mut [Judgement]) {
-        if verified.is_empty() {
-            return;
-        }
-        let (places, entries): (Vec<_>, Vec<_>) = verified.into_iter().unzip();
-        let news: Vec<_> =
-            entries.iter().map(|new: &NewEntry| (new.entry.id(), new.entry.header().clone())).collect();
-        let committed = match self.checks.store.commit(entries).await {
-            Ok(committed) => committed,
-            Err(error) => {
-                store_failed(&error);
-                for place in places {
-                    settle(judgements, place, Outcome::Refused(Refusal::StoreFailed));
-                }
-                return;
-            }
-        };
-        for ((place, committed), (id, header)) in places.into_iter().zip(committed).zip(news) {
-            let outcome = match committed {
-                Committed::Stored { arrival } => {
-                    let news = Admitted { table: header.table, id, arrival, created: header.created, way };
-                    // Nobody may be listening.
-                    let _ = self.admitted.send(news);
-                    Outcome::Stored
-                }
-                Committed::Known => Outcome::Known,
-                Committed::Dropped => Outcome::Refused(Refusal::Dropped),
-            };
-            settle(judgements, place, outcome);
-        }
     }
 }
 
-/// An entry, or what has become of it, with its place in the request.
-type Numbered<T> = (usize, T);
+/// Entries that came, by their way.
+#[derive(Debug, Default)]
+struct Came {
+    put: AtomicU64,
+    announced: AtomicU64,
+    reconciled: AtomicU64,
+    imported: AtomicU64,
+}
 
-fn settle(judgements: &mut [Judgement], place: usize, outcome: Outcome) {
-    if let Some(judgement) = judgements.get_mut(place) {
-        judgement.outcome = outcome;
+impl Came {
+    const fn count(&self, way: Way) -> &AtomicU64 {
+        match way {
+            Way::Put => &self.put,
+            Way::Announce => &self.announced,
+            Way::Sync => &self.reconciled,
+            Way::Import => &self.imported,
+        }
     }
 }
 

@@ -180,6 +180,7 @@ async fn one_of_many_copies_is_stored_and_told_of() {
         .collect();
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Stored).count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Known).count(), 119);
+    assert_eq!(fixture.gate.totals().verified, 1);
     assert_eq!(admitted.recv().await.unwrap().id, good.id());
     assert!(admitted.try_recv().is_err());
 }
@@ -203,12 +204,60 @@ async fn more_than_may_wait_is_answered_busy_and_the_next_is_not() {
     assert_eq!(judgements.len(), MAX_WAITING + 1);
     assert!(judgements.iter().all(|judgement| *judgement == Judgement::busy()));
     // Somebody else's entries wait at the gate: there is no room until they are through.
-    let places = Arc::clone(&fixture.gate.waiting).try_acquire_many_owned(MAX_WAITING as u32).unwrap();
+    let places = Arc::clone(&fixture.gate.live).try_acquire_many_owned(MAX_WAITING as u32).unwrap();
     let good = entry(0, NOW);
     assert_eq!(fixture.admit(good.encoded().clone(), vec![der(0)]).await, Judgement::busy());
+    drop(places);
+    let places = Arc::clone(&fixture.gate.bulk).try_acquire_many_owned(MAX_WAITING as u32).unwrap();
     let patient = fixture.gate.admit_patiently(Way::Sync, vec![good.encoded().clone()], vec![der(0)]);
     tokio::pin!(patient);
     assert!(futures::poll!(&mut patient).is_pending());
     drop(places);
     assert_eq!(patient.await[0].outcome, Outcome::Stored);
+}
+
+#[tokio::test]
+async fn what_two_bring_at_once_is_verified_once_and_a_spoiled_copy_does_not_keep_out_the_good_one() {
+    let fixture = fixture(Mirror::All, 10, None);
+    let entries: Vec<_> = (0..2 * CHUNK).map(|_| entry(0, NOW)).collect();
+    let encoded: Vec<_> = entries.iter().map(|entry| entry.encoded().clone()).collect();
+    let brought = || fixture.gate.admit_patiently(Way::Sync, encoded.clone(), vec![der(0)]);
+    let (one, other) = tokio::join!(brought(), brought());
+    for (one, other) in one.iter().zip(&other) {
+        let mut outcomes = [one.outcome.name(), other.outcome.name()];
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, ["known", "stored"]);
+    }
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64);
+    assert_eq!(brought().await[0].outcome, Outcome::Known);
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64);
+
+    let good = entry(0, NOW);
+    let mut spoiled = good.encoded().to_vec();
+    let in_the_signature = spoiled.len() - 35;
+    spoiled[in_the_signature] ^= 1;
+    let copies = vec![spoiled.into(), good.encoded().clone()];
+    let outcomes = fixture.gate.admit(Way::Put, copies, Vec::new()).await;
+    assert_eq!(outcomes[0].outcome, Outcome::Refused(Refusal::SignatureInvalid));
+    assert_eq!(outcomes[1].outcome, Outcome::Stored);
+    assert_eq!(fixture.gate.totals().verified, entries.len() as u64 + 2);
+}
+
+#[tokio::test]
+async fn a_put_does_not_wait_for_a_long_reconciliation() {
+    let fixture = fixture(Mirror::All, 10, None);
+    let put = entry(0, NOW);
+    let bulk: Vec<_> = (0..16 * CHUNK).map(|_| entry(0, NOW).encoded().clone()).collect();
+    let bulk = fixture.gate.admit_patiently(Way::Sync, bulk, vec![der(0)]);
+    tokio::pin!(bulk);
+    // All of it is queued by the first poll.
+    assert!(futures::poll!(&mut bulk).is_pending());
+    tokio::select! {
+        biased;
+        _ = &mut bulk => panic!("the put was behind all of the reconciliation"),
+        judgement = fixture.admit(put.encoded().clone(), vec![der(0)]) => {
+            assert_eq!(judgement.outcome, Outcome::Stored);
+        }
+    }
+    assert!(bulk.await.iter().all(|judgement| judgement.outcome == Outcome::Stored));
 }

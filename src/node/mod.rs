@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     client::{Upkeep, meet},
     clock::Clock,
-    ingest::{Gate, Mirror},
+    ingest::{Gate, Mirror, Totals},
     serve::{self, OwnRecord, Rates, Service},
     store::{Store, StoreError, StoreOptions},
     swarm::{self, Handle, RequestError, StartError, SwarmStatus, routes::Routes},
@@ -152,6 +152,8 @@ pub struct NodeStatus {
     pub routes: usize,
     /// Its connections.
     pub swarm: SwarmStatus,
+    /// What came to its gate.
+    pub gate: Totals,
     /// What reconciliation did.
     pub sync: sync::Totals,
 }
@@ -310,6 +312,7 @@ impl Node {
             tables: tables.into_values().collect(),
             routes: self.routes.len(),
             swarm,
+            gate: self.gate.totals(),
             sync: self.sync.totals(),
         })
     }

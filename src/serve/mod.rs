@@ -5,6 +5,7 @@ mod hello;
 mod index;
 mod put;
 pub mod quota;
+mod sync;
 
 use std::{future::Future, sync::Arc};
 
@@ -21,8 +22,8 @@ use crate::{
     swarm::{Handle, Inbox, Incoming, routes::Routes},
 };
 
-/// Requests of one operation that are answered at the same time.
-const MAX_ANSWERING: usize = 16;
+/// Requests of one operation that are answered at the same time: enough that one commit can serve many puts.
+const MAX_ANSWERING: usize = 64;
 /// When a peer whose quota is used up should come back, in milliseconds.
 const QUOTA_RETRY_MS: u64 = 10_000;
 /// When a peer should come back whose question the store has no time for, in milliseconds.
@@ -44,6 +45,8 @@ pub struct Service {
     gets: Limiter,
     get_bytes: Limiter,
     puts: Limiter,
+    syncs: Limiter,
+    sync_bytes: Limiter,
 }
 
 impl Service {
@@ -73,6 +76,8 @@ impl Service {
             gets: limiter(rates.gets),
             get_bytes: limiter(rates.get_bytes),
             puts: limiter(rates.puts),
+            syncs: limiter(rates.syncs),
+            sync_bytes: limiter(rates.sync_bytes),
         }
     }
 }
@@ -98,11 +103,12 @@ pub fn start(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> mpsc::Receiver<crate::swarm::Announced> {
-    let Inbox { hello, index, get, put, announces } = inbox;
+    let Inbox { hello, index, get, put, sync, announces } = inbox;
     tasks.spawn(answer_all(Arc::clone(service), hello, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), index, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), get, shutdown.clone()));
     tasks.spawn(answer_all(Arc::clone(service), put, shutdown.clone()));
+    tasks.spawn(answer_all(Arc::clone(service), sync, shutdown.clone()));
     announces
 }
 
@@ -141,7 +147,8 @@ async fn answer_one<O: Answer + crate::swarm::Exchange>(service: &Service, mut i
         Ok(()) => O::answer(service, &incoming, request).await,
         Err(quota::Exceeded) => Reply::retry(Status::RateLimited, QUOTA_RETRY_MS),
     };
-    incoming.responder.send(reply).await;
+    // Its place is free before the peer can know it, and ask the next.
+    incoming.into_responder().send(reply).await;
 }
 
 /// The reply to a request whose answer the store could not give.

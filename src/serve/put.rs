@@ -27,10 +27,10 @@ impl Answer for Put {
         let entries = request.entries.into_inner().into_iter().map(Blob::into_inner).collect();
         let keys = request.keys.into_inner().into_iter().map(Blob::into_inner).collect();
         let judgements = service.gate.admit(Way::Put, entries, keys).await;
-        let mut misbehaved = false;
+        let (mut brought, mut misbehaved) = (false, false);
         for judgement in &judgements {
             match judgement.outcome {
-                Outcome::Stored => service.swarm.report(incoming.peer, Conduct::FreshEntry).await,
+                Outcome::Stored => brought = true,
                 Outcome::Refused(refusal) if refusal.is_misbehaviour() => {
                     tracing::debug!(peer = %incoming.peer, reason = refusal.name(), "refused an entry");
                     misbehaved = true;
@@ -38,9 +38,11 @@ impl Answer for Put {
                 _ => {}
             }
         }
+        // Once for the request: else a single one would ban its sender before he learns what is wrong with it.
         if misbehaved {
-            // Once for the request: else a single one would ban its sender before he learns what is wrong with it.
             service.swarm.report(incoming.peer, Conduct::Misbehaviour).await;
+        } else if brought {
+            service.swarm.report(incoming.peer, Conduct::FreshEntry).await;
         }
         match List::try_from(judgements.iter().map(|judgement| judgement.outcome.code()).collect::<Vec<_>>())
         {

@@ -1,152 +1,124 @@
-//! Everything that changes within one transaction: entries, their index rows and all counters together.
+//! Everything that changes within one transaction of the indexes: rows, counters and the mark together.
 
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use p2pdb_protocol::{
-    bucket::bucket_of,
-    entry::Entry,
-    id::{EntryId, TableId},
-    keys::PublicKey,
-};
+use p2pdb_protocol::{bucket::bucket_of, id::EntryId};
 use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 use super::{
     Settings, charge,
+    delta::{Dropping, Generation},
     keys::{Found, FoundBy, Keys, insert_all, remove_all},
-    schema::{self, Bucket, DropReason, EntryRow, Facts, Place, State, TableTotals},
+    live::Retired,
+    log::{Kind, Log},
+    record::{Facts, Location},
+    schema::{self, Bucket, DropReason, LocationRow, Place, Position, State, TableTotals, damaged},
+    sketch::Changes,
 };
 
 /// For how long an id stays known that was refused unseen, in seconds.
 const REMEMBER_REFUSED: u64 = 7 * 86_400;
 
-/// An entry that passed the gate, with the key of its table.
-#[derive(Debug, Clone)]
-pub struct NewEntry {
-    /// The entry.
-    pub entry: Entry,
-    /// The public key of its table, kept when the table is new to the store.
-    pub key: PublicKey,
-}
-
-/// What became of an entry that was to be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Committed {
-    /// Durably stored under this arrival number.
-    Stored {
-        /// The arrival number.
-        arrival: u64,
-    },
-    /// Stored before.
-    Known,
-    /// Dropped before, or at once because the disk's limit leaves no room for so little effort per byte.
-    Dropped,
-}
-
 /// The open tables of a write transaction, and the counters as they will be at its end.
 pub(super) struct Batch<'t> {
+    log: &'t Log,
     settings: &'t Settings,
     now: u64,
     changed: bool,
+    /// The mark before.
+    mark: Position,
     state: State,
     totals: BTreeMap<u32, TableTotals>,
     /// By how much the count of each touched bucket changes.
     buckets: BTreeMap<(u32, u16), i64>,
+    /// What comes into the cells and goes.
+    cells: Changes,
+    /// By how much the stored bytes of each touched segment change.
+    segments: BTreeMap<u32, i64>,
     /// Tables of which an id was forgotten, that may have been the last one.
     thinned: BTreeSet<u32>,
+    /// What was dropped since [`Self::retire`].
+    retired: Option<Retired>,
     txn: &'t WriteTransaction,
     tables: Table<'t, u32, &'static [u8]>,
-    entries: Table<'t, u64, &'static [u8]>,
+    locations: Table<'t, u64, LocationRow>,
     by_id: Table<'t, (u32, &'static [u8; 32]), (u8, u64, u64)>,
     by_table: Table<'t, (u32, u64), ()>,
     by_recipient: Table<'t, (u64, u64), ()>,
-    pub(super) by_score: Table<'t, (u32, u64, u64), u64>,
-    pub(super) by_epoch: Table<'t, (u32, u64, u64), ()>,
+    by_received: Table<'t, u64, u64>,
+    pub(super) by_class: Table<'t, (u32, u16, u64), ()>,
+    pub(super) by_epoch: Table<'t, (u32, u64, u64), &'static [u8; 32]>,
     pub(super) by_expiry: Table<'t, (u64, u64), ()>,
     dropped: Table<'t, (u64, u32, &'static [u8; 32]), ()>,
 }
 
 impl<'t> Batch<'t> {
-    pub(super) fn open(txn: &'t WriteTransaction, settings: &'t Settings, now: u64) -> Result<Self, Error> {
+    pub(super) fn open(
+        txn: &'t WriteTransaction,
+        log: &'t Log,
+        settings: &'t Settings,
+        now: u64,
+    ) -> Result<Self, Error> {
+        let state = State::read(&txn.open_table(schema::STATE)?)?;
         Ok(Self {
+            log,
             settings,
             now,
             changed: false,
-            state: State::read(&txn.open_table(schema::STATE)?)?,
+            mark: state.position,
+            state,
             totals: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            cells: Changes::default(),
+            segments: BTreeMap::new(),
             thinned: BTreeSet::new(),
+            retired: None,
             txn,
             tables: txn.open_table(schema::TABLES)?,
-            entries: txn.open_table(schema::ENTRIES)?,
+            locations: txn.open_table(schema::LOCATIONS)?,
             by_id: txn.open_table(schema::BY_ID)?,
             by_table: txn.open_table(schema::BY_TABLE)?,
             by_recipient: txn.open_table(schema::BY_RECIPIENT)?,
-            by_score: txn.open_table(schema::BY_SCORE)?,
+            by_received: txn.open_table(schema::BY_RECEIVED)?,
+            by_class: txn.open_table(schema::BY_CLASS)?,
             by_epoch: txn.open_table(schema::BY_EPOCH)?,
             by_expiry: txn.open_table(schema::BY_EXPIRY)?,
             dropped: txn.open_table(schema::DROPPED)?,
         })
     }
 
-    /// Stores what is not known yet; answers in the order of `new`.
-    pub(super) fn insert(&mut self, new: &[NewEntry]) -> Result<Vec<Committed>, Error> {
-        let mut numbers = HashMap::new();
-        let mut ids = Vec::with_capacity(new.len());
-        for (index, NewEntry { entry, key }) in new.iter().enumerate() {
-            let table = entry.header().table;
-            let table_no = match numbers.get(&table) {
-                Some(table_no) => *table_no,
-                None => *numbers.entry(table).or_insert(self.intern(table, key)?),
-            };
-            ids.push((table_no, entry.id(), index));
-        }
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        let mut outcomes = vec![None; new.len()];
-        let mut previous = None;
-        for (table_no, id, index) in sorted {
-            let place = self.place(table_no, &id)?;
-            if let Some(outcome) = outcomes.get_mut(index) {
-                *outcome = match place {
-                    Some(Place::Stored { .. }) => Some(Committed::Known),
-                    Some(Place::Dropped { .. }) => Some(Committed::Dropped),
-                    None if previous == Some((table_no, id)) => Some(Committed::Known),
-                    None => None,
-                };
-            }
-            previous = Some((table_no, id));
-        }
-
-        let received = self.now.max(self.state.last_received);
+    /// Takes over a generation: the rows of its entries, in ascending order, then what it drops, and the mark.
+    pub(super) fn merge(&mut self, generation: &Generation) -> Result<(), Error> {
+        self.keep_tables(generation)?;
+        let network = &self.settings.network;
         let mut keys = Keys::default();
-        let mut append = self.entries.upper_bound_mut(std::ops::Bound::<u64>::Unbounded)?;
-        for (outcome, (table_no, id, index)) in outcomes.iter_mut().zip(ids) {
-            let (None, Some(NewEntry { entry, .. })) = (&outcome, new.get(index)) else { continue };
-            let arrival = self.state.next_arrival;
-            let (header, encoded, effort) = (entry.header(), entry.encoded(), entry.effort());
-            let created = header.created;
-            append.insert_before(
-                arrival,
-                EntryRow { received, effort, created, table_no, id, encoded }.to_bytes().as_slice(),
-            )?;
-            let facts = Facts { table_no, arrival, id, effort, length: encoded.len(), header };
-            keys.add(&facts, self.settings, Some(Place::Stored { arrival, created }));
-            let charge = facts.charge();
-            let totals = totals_of(&mut self.totals, self.txn, table_no)?;
+        let mut append = self.locations.upper_bound_mut(std::ops::Bound::<u64>::Unbounded)?;
+        let last_received = self.by_received.last()?.map_or(0, |(received, _)| received.value());
+        let mut seconds = vec![(last_received, 0)];
+        for (facts, location) in &generation.entries {
+            append.insert_before(facts.arrival, location.to_row())?;
+            keys.add(facts, network, Some(facts.place()));
+            let charge = location.charge();
+            let totals = totals_of(&mut self.totals, self.txn, facts.table_no)?;
             totals.entries += 1;
-            totals.bytes += encoded.len() as u64;
+            totals.bytes += u64::from(facts.length);
             totals.charge += charge;
-            totals.newest = arrival;
-            *self.buckets.entry(facts.bucket(&self.settings.network)).or_default() += 1;
+            totals.newest = facts.arrival;
+            *self.buckets.entry(facts.bucket(network)).or_default() += 1;
+            self.cells.insert(facts.cell(network), facts.id);
+            *self.segments.entry(location.segment).or_default() += location.record_length() as i64;
             self.state.charge += charge;
-            self.state.next_arrival += 1;
-            self.state.last_received = received;
-            self.changed = true;
-            *outcome = Some(Committed::Stored { arrival });
+            self.state.last_received = self.state.last_received.max(facts.received);
+            if seconds.last().is_none_or(|(last, _)| *last < facts.received) {
+                seconds.push((facts.received, facts.arrival));
+            }
         }
         append.close()?;
+        for (received, arrival) in seconds.into_iter().skip(1) {
+            self.by_received.insert(received, arrival)?;
+        }
         keys.sort();
         for (table_no, id, place) in &keys.by_id {
             if let Some(place) = place {
@@ -155,63 +127,67 @@ impl<'t> Batch<'t> {
         }
         insert_all(&mut self.by_table, &keys.by_table)?;
         insert_all(&mut self.by_recipient, &keys.by_recipient)?;
-        for (key, charge) in &keys.by_score {
-            self.by_score.insert(key, charge)?;
+        insert_all(&mut self.by_class, &keys.by_class)?;
+        for (key, id) in &keys.by_epoch {
+            self.by_epoch.insert(*key, id.as_bytes())?;
         }
-        insert_all(&mut self.by_epoch, &keys.by_epoch)?;
         insert_all(&mut self.by_expiry, &keys.by_expiry)?;
-        Ok(outcomes.into_iter().flatten().collect())
+        self.state.next_arrival = self.state.next_arrival.max(generation.next());
+        self.state.position = generation.end;
+        self.changed = true;
+        self.apply(&generation.drops)
+    }
+
+    /// From now on, what is dropped is dropped by the operator's rules: somebody has to be told.
+    pub(super) fn retire(&mut self) {
+        self.retired = Some(Retired::default());
     }
 
     /// Removes stored entries; with a reason, their ids stay known.
     ///
-    /// What cannot be decoded goes as far as its rows can be reached, so that one damaged value does not keep the
+    /// What cannot be read goes as far as its rows can be reached, so that one damaged record does not keep the
     /// others from being dropped; [`Store::verify`](super::Store::verify) finds what is left of it.
     pub(super) fn remove(&mut self, found: &[Found], reason: Option<DropReason>) -> Result<(), Error> {
-        let mut keys = Keys::default();
+        let network = &self.settings.network;
+        let (mut keys, mut gone, mut left) = (Keys::default(), Vec::new(), Vec::new());
         for Found { arrival, key } in found.iter().copied().collect::<BTreeSet<_>>() {
             // What led here goes in any case: it must not lead here for ever.
             keys.add_found(key, arrival);
-            let Some(row) = self.entries.remove(arrival)?.map(|row| row.value().to_vec()) else {
+            let Some(location) = self.locations.get(arrival)?.map(|row| Location::from_row(row.value()))
+            else {
                 tracing::error!(arrival, "an index names a missing entry; the store is damaged");
                 continue;
             };
-            let row = match EntryRow::parse(&row) {
-                Ok(row) => row,
+            gone.push((arrival, location));
+            match read_facts(self.log, arrival, &location) {
+                Ok(facts) => {
+                    let forget_at =
+                        |reason| self.settings.forget_at(facts.created, facts.expires, reason, self.now);
+                    let place = reason.map(|reason| Place::Dropped { reason, forget_at: forget_at(reason) });
+                    keys.add(&facts, network, place);
+                    *self.buckets.entry(facts.bucket(network)).or_default() -= 1;
+                    left.push((facts.cell(network), facts.id));
+                }
                 Err(error) => {
                     tracing::error!(arrival, %error, "an entry cannot be read and is dropped");
-                    continue;
-                }
-            };
-            let EntryRow { effort, table_no, id, created, encoded, .. } = row;
-            let network = &self.settings.network;
-            let score_key = (table_no, row.score(), arrival);
-            let charge = self.by_score.get(score_key)?.map_or(0, |charge| charge.value());
-            let header = row.header();
-            let forget_at = header.as_ref().map_or(self.now.saturating_add(REMEMBER_REFUSED), |header| {
-                reason.map_or(0, |reason| self.settings.forget_at(header, reason, self.now))
-            });
-            let place = reason.map(|reason| Place::Dropped { reason, forget_at });
-            match header {
-                Ok(header) => {
-                    let length = encoded.len();
-                    let facts = Facts { table_no, arrival, id, effort, length, header: &header };
-                    keys.add(&facts, self.settings, place);
-                }
-                Err(error) => {
-                    tracing::error!(arrival, %error, "an entry is dropped without its recipients and expiry");
-                    keys.by_id.push((table_no, id, place));
-                    keys.by_table.push((table_no, arrival));
-                    keys.by_score.push((score_key, charge));
-                    keys.by_epoch.push((table_no, network.epoch(created), arrival));
+                    keys.by_table.push((location.table_no, arrival));
+                    if let FoundBy::Id(table_no, id) | FoundBy::Epoch(table_no, _, id) = key {
+                        let forget_at = self.now.saturating_add(REMEMBER_REFUSED);
+                        let place = reason.map(|reason| Place::Dropped { reason, forget_at });
+                        keys.by_id.push((table_no, id, place));
+                        *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -=
+                            1;
+                    }
+                    if let FoundBy::Epoch(table_no, epoch, id) = key {
+                        left.push(((table_no, epoch), id));
+                    }
                 }
             }
-            let totals = totals_of(&mut self.totals, self.txn, table_no)?;
-            totals.entries = totals.entries.saturating_sub(1);
-            totals.bytes = totals.bytes.saturating_sub(encoded.len() as u64);
-            totals.charge = totals.charge.saturating_sub(charge);
-            *self.buckets.entry((table_no, bucket_of(&id, network.bucket_bits))).or_default() -= 1;
-            self.state.charge = self.state.charge.saturating_sub(charge);
+        }
+        self.uncount(&gone)?;
+        left.iter().for_each(|(cell, id)| self.cells.remove(*cell, *id));
+        if let Some(retired) = &mut self.retired {
+            retired.left.append(&mut left);
         }
         self.changed |= !found.is_empty();
         keys.sort();
@@ -223,66 +199,106 @@ impl<'t> Batch<'t> {
                 self.thinned.insert(*table_no);
             }
         }
+        for (arrival, _) in &gone {
+            self.locations.remove(arrival)?;
+        }
         remove_all(&mut self.by_table, &keys.by_table)?;
         remove_all(&mut self.by_recipient, &keys.by_recipient)?;
-        for (key, _) in &keys.by_score {
-            self.by_score.remove(key)?;
+        remove_all(&mut self.by_class, &keys.by_class)?;
+        for (key, _) in &keys.by_epoch {
+            self.by_epoch.remove(*key)?;
         }
-        remove_all(&mut self.by_epoch, &keys.by_epoch)?;
         remove_all(&mut self.by_expiry, &keys.by_expiry)
     }
 
-    /// Makes an id known as dropped, and removes its entry if it is stored.
-    pub(super) fn drop_for_good(
-        &mut self,
-        table: TableId,
-        id: EntryId,
-        reason: DropReason,
-    ) -> Result<(), Error> {
-        let numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
-        let Some(table_no) = numbers.get(table.as_bytes())?.map(|number| number.value()) else {
-            return Ok(());
-        };
-        match self.place(table_no, &id)? {
-            Some(Place::Stored { arrival, .. }) => {
-                self.remove(&[Found { arrival, key: FoundBy::Id(table_no, id) }], Some(reason))
+    /// Takes removed entries out of the counters.
+    fn uncount(&mut self, gone: &[(u64, Location)]) -> Result<(), Error> {
+        for (_, location) in gone {
+            let charge = location.charge();
+            let totals = totals_of(&mut self.totals, self.txn, location.table_no)?;
+            totals.entries = totals.entries.saturating_sub(1);
+            totals.bytes = totals.bytes.saturating_sub(location.length.into());
+            totals.charge = totals.charge.saturating_sub(charge);
+            self.state.charge = self.state.charge.saturating_sub(charge);
+            *self.segments.entry(location.segment).or_default() -= location.record_length() as i64;
+            if let Some(retired) = &mut self.retired {
+                retired.gone.push((location.table_no, *location));
             }
-            Some(Place::Dropped { .. }) => Ok(()),
-            // Nobody worked for such an id, so it must not push out the memory of one that cost something.
-            None if self.state.dropped >= self.settings.max_dropped => Ok(()),
-            None => self.remember(table_no, &id, reason, self.now.saturating_add(REMEMBER_REFUSED)),
         }
+        Ok(())
+    }
+
+    /// Makes ids known as dropped, and removes their entries if they are stored.
+    fn apply(&mut self, drops: &[Dropping]) -> Result<(), Error> {
+        for Dropping { table_no, id, reason, at } in drops {
+            match schema::place(&self.by_id, *table_no, id)? {
+                Some(Place::Stored { arrival, .. }) => {
+                    let found = Found { arrival, key: FoundBy::Id(*table_no, *id) };
+                    self.remove(&[found], Some(*reason))?;
+                }
+                Some(Place::Dropped { .. }) => {}
+                None => self.remember(*table_no, id, *reason, at.saturating_add(REMEMBER_REFUSED))?,
+            }
+        }
+        Ok(())
     }
 
     /// Forgets dropped ids whose time has come, and the next ones as long as there are too many; at most `limit`.
     pub(super) fn forget(&mut self, limit: u64) -> Result<u64, Error> {
-        let mut forgotten = 0;
-        while forgotten < limit {
-            let Some((key, _)) = self.dropped.first()? else { break };
+        let mut due = Vec::new();
+        for row in self.dropped.iter()? {
+            let (key, _) = row?;
             let (forget_at, table_no, id) = key.value();
-            if forget_at > self.now && self.state.dropped <= self.settings.max_dropped {
+            let is_too_many = self.state.dropped - due.len() as u64 > self.settings.max_dropped;
+            if due.len() as u64 >= limit || forget_at > self.now && !is_too_many {
                 break;
             }
-            let id = *id;
-            drop(key);
-            self.dropped.remove((forget_at, table_no, &id))?;
-            self.by_id.remove((table_no, &id))?;
-            self.thinned.insert(table_no);
-            self.state.dropped = self.state.dropped.saturating_sub(1);
-            self.state.charge = self.state.charge.saturating_sub(charge::DROPPED);
-            self.changed = true;
-            forgotten += 1;
+            due.push((table_no, EntryId::from_bytes(*id), forget_at));
+        }
+        for (table_no, id, forget_at) in &due {
+            self.dropped.remove((*forget_at, *table_no, id.as_bytes()))?;
+            self.thinned.insert(*table_no);
+        }
+        due.sort_unstable();
+        for (table_no, id, _) in &due {
+            self.by_id.remove((*table_no, id.as_bytes()))?;
+        }
+        let forgotten = due.len() as u64;
+        self.state.dropped = self.state.dropped.saturating_sub(forgotten);
+        self.state.charge = self.state.charge.saturating_sub(forgotten * charge::DROPPED);
+        self.changed |= forgotten > 0;
+        if let Some(retired) = &mut self.retired {
+            retired.forgotten += forgotten;
         }
         Ok(forgotten)
     }
 
-    /// Writes the counters; whether anything changed at all.
-    pub(super) fn finish(mut self) -> Result<bool, Error> {
+    /// Forgets when entries arrived that are older than every one that is stored.
+    fn forget_seconds(&mut self) -> Result<(), Error> {
+        let oldest = self.locations.first()?.map_or(u64::MAX, |(arrival, _)| arrival.value());
+        let mut seconds = Vec::new();
+        for row in self.by_received.iter()? {
+            let (received, first) = row?;
+            if first.value() > oldest {
+                break;
+            }
+            seconds.push(received.value());
+        }
+        // The last of them may be the second of the oldest.
+        seconds.pop();
+        seconds
+            .into_iter()
+            .try_for_each(|second| self.by_received.remove(second).map(drop).map_err(Error::from))
+    }
+
+    /// Writes the counters; what was retired, and whether anything changed at all.
+    pub(super) fn finish(mut self) -> Result<(Retired, bool), Error> {
         if !self.changed {
-            return Ok(false);
+            return Ok((Retired::default(), false));
         }
         self.state.change += 1;
         self.remove_empty_tables()?;
+        self.forget_seconds()?;
         let mut rows = self.txn.open_table(schema::BUCKETS)?;
         for (key, difference) in self.buckets {
             let bucket = rows.get(key)?.map(|row| Bucket::from_row(row.value())).unwrap_or_default();
@@ -294,12 +310,33 @@ impl<'t> Batch<'t> {
                 rows.insert(key, Bucket { count, changed: self.state.change, ..bucket }.as_row())?;
             }
         }
+        drop(self.by_epoch);
+        self.cells.write(self.txn)?;
         let mut totals = self.txn.open_table(schema::TABLE_TOTALS)?;
         for (table_no, row) in self.totals {
             totals.insert(table_no, row.to_row())?;
         }
+        let mut rows = self.txn.open_table(schema::SEGMENTS)?;
+        let segments = self.log.segments();
+        for (number, difference) in self.segments {
+            let (bytes, end) = rows.get(number)?.map_or((0, 0), |row| row.value());
+            let bytes = bytes.saturating_add_signed(difference);
+            let end = match segments.get(&number) {
+                Some(segment) if segment.kind == Kind::Commits && number >= self.mark.segment => {
+                    let Position { segment: last, offset } = self.state.position;
+                    if number == last { offset } else { segment.end() }
+                }
+                // Nothing was added to it.
+                _ => end,
+            };
+            if bytes == 0 {
+                rows.remove(number)?;
+            } else {
+                rows.insert(number, (bytes, end))?;
+            }
+        }
         self.txn.open_table(schema::STATE)?.insert((), self.state.to_row())?;
-        Ok(true)
+        Ok((self.retired.unwrap_or_default(), true))
     }
 
     pub(super) const fn settings(&self) -> &'t Settings {
@@ -315,18 +352,9 @@ impl<'t> Batch<'t> {
         self.state.charge
     }
 
-    /// The tables that this batch touched.
-    pub(super) fn touched(&self) -> Vec<u32> {
-        self.totals.keys().copied().collect()
-    }
-
-    /// Where an id is; one whose row makes no sense is left alone, as if it were dropped for ever.
-    fn place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
-        let Some(row) = self.by_id.get((table_no, id.as_bytes()))? else { return Ok(None) };
-        Ok(Some(Place::from_row(row.value()).unwrap_or_else(|error| {
-            tracing::error!(%id, %error, "an id is passed over");
-            Place::Dropped { reason: DropReason::Refused, forget_at: u64::MAX }
-        })))
+    /// What an entry is charged.
+    pub(super) fn charge_of(&self, arrival: u64) -> Result<u64, Error> {
+        Ok(self.locations.get(arrival)?.map_or(0, |row| Location::from_row(row.value()).charge()))
     }
 
     fn remember(
@@ -341,8 +369,20 @@ impl<'t> Batch<'t> {
         self.state.dropped += 1;
         self.state.charge += charge::DROPPED;
         self.changed = true;
+        if let Some(retired) = &mut self.retired {
+            retired.remembered += 1;
+        }
         Ok(())
     }
+}
+
+/// The facts of a stored entry.
+pub(super) fn read_facts(log: &Log, arrival: u64, location: &Location) -> Result<Facts, Error> {
+    let (facts, _) = Facts::parse(&log.facts(location)?)?;
+    if facts.at(location.segment, location.offset) == *location && facts.arrival == arrival {
+        return Ok(facts);
+    }
+    Err(damaged(format!("the record of entry {arrival} is that of entry {}", facts.arrival)))
 }
 
 fn totals_of<'m>(

@@ -1,47 +1,31 @@
 //! What an entry is charged for its space on the disk.
 //!
-//! `max_disk` is about the file, but redb tells how full its file is only by walking it. So the store counts:
-//! every entry is charged the pages its value takes in the worst state that evictions lead to, plus its share
-//! of the index pages. `tests/disk.rs` fills stores several times over their limit, with small, middle and
-//! large entries, and holds the limit against what the file system says. Measured there and with limits up to
-//! 160 MiB, the disk space is 0.7 to 1.04 of the charge once evictions have left their holes; before the first
-//! one, entries of less than a page take about 0.6 of it.
-//!
-//! The file keeps the charges: another formula is another schema.
+//! `max_disk` is about the files, but redb tells how full its file is only by walking it, and what is dropped lies in
+//! the log until its segment goes. So the store counts: every entry is charged its record with its share of what may lie
+//! dead in the log (see [`super::clean`]), and its index rows in half-filled pages, twice, since a merge writes pages anew
+//! before the old ones are free. `tests/disk.rs` fills stores several times over their limit, with small, middle and
+//! large entries, and holds the limit against what the file system says.
 
 use p2pdb_protocol::limits::{MAX_ENTRY_BYTES, MAX_RECIPIENTS};
 
-use super::schema::EntryRow;
+use super::record::Facts;
 
-/// Size of a page, and of the smallest allocation, of redb.
-const PAGE: u64 = 4096;
+/// The header of a frame of a single entry, and its table.
+const FRAME: u64 = 32;
 
-/// Header of a leaf page and the key and offset of a single pair in it, in bytes, rounded up.
-const LEAF_OVERHEAD: u64 = 40;
+/// The index rows of an entry without its recipients.
+const INDEX: u64 = 480;
 
-/// The index rows of an entry without its recipients, in leaves that are two thirds full, with their branches.
-const INDEX: u64 = 300;
+/// One row by recipient.
+const RECIPIENT: u64 = 56;
 
-/// One row by recipient, likewise.
-const RECIPIENT: u64 = 36;
-
-/// An id that is kept as dropped: two rows of 53 and 44 bytes, likewise.
-pub(super) const DROPPED: u64 = 160;
+/// An id that is kept as dropped: two rows of 53 and 44 bytes.
+pub(super) const DROPPED: u64 = 240;
 
 /// The bytes of disk that an entry is charged.
 pub(super) const fn of_entry(length: usize, recipients: usize) -> u64 {
-    let value = length as u64 + EntryRow::PREFIX as u64 + LEAF_OVERHEAD;
-    let value = if value > PAGE {
-        // A pair that fills more than a page has its own, of a power of two of pages.
-        value.div_ceil(PAGE).next_power_of_two() * PAGE
-    } else if value > PAGE / 3 {
-        // redb leaves a page alone that is a third full, so that this may be all that is left in one.
-        PAGE
-    } else {
-        // Evictions leave holes all over: pages are half full on average then.
-        2 * value
-    };
-    value + INDEX + RECIPIENT * recipients as u64
+    let record = (length + Facts::FIXED + 8 * recipients) as u64 + FRAME;
+    record + record / 8 + INDEX + RECIPIENT * recipients as u64
 }
 
 /// The smallest `max_disk`, in bytes.
@@ -52,17 +36,20 @@ pub(super) const LEAST_TABLE_LIMIT: u64 = crate::config::LEAST_MAX_DISK_PER_TABL
 
 const _: () = assert!(of_entry(MAX_ENTRY_BYTES, MAX_RECIPIENTS) <= LEAST_TABLE_LIMIT);
 
-/// The charge up to which a store may fill, if its file is to stay below `max_disk` bytes.
+/// The charge up to which a store may fill, if its files are to stay below `max_disk` bytes.
 ///
-/// The rest is for pages that a transaction writes anew before the old ones are free again, and for what redb
-/// notes about free pages.
+/// The rest is for the segment that is written, the one that is rewritten and what they may leave dead, for pages that a
+/// transaction writes anew before the old ones are free again, and for what redb notes about free pages.
 pub(super) const fn budget(max_disk: u64) -> u64 {
-    max_disk - max_disk / 16 - LEAST_LIMIT / 4
+    max_disk - max_disk / 8 - LEAST_LIMIT / 8
 }
 
-/// Bytes of entries that one transaction takes, unless a single request has more: the larger, the less is
-/// written per entry, but also the more space is needed for pages both old and new.
+/// The part of the disk's limit that may be taken by what goes in one piece, in bytes: a segment, a merge.
+pub(super) fn share(max_disk: Option<u64>) -> u64 {
+    max_disk.map_or(u64::MAX, |max_disk| max_disk / 64)
+}
+
+/// Bytes of entries that one frame takes, unless a single request has more.
 pub(super) fn batch_bytes(max_disk: Option<u64>) -> usize {
-    let share = max_disk.map_or(u64::MAX, |max_disk| max_disk / 64);
-    usize::try_from(share.min(16 << 20)).unwrap_or(16 << 20)
+    usize::try_from(share(max_disk).min(16 << 20)).unwrap_or(16 << 20)
 }

@@ -15,7 +15,7 @@ use redb::{
 
 use super::{
     error::StoreError,
-    migrate,
+    log::{on_disk, sync_directory},
     schema::{self, META, SCHEMA_VERSION, STATE, State, damaged},
 };
 
@@ -40,13 +40,12 @@ struct Slot {
 }
 
 impl StoreFile {
-    /// Opens or creates the file and brings it to the current schema; gives the name of the store, too.
+    /// Opens or creates the file; gives the name of the store and the version of its schema, too.
     pub(super) fn open(
         path: &Path,
         opener: Opener,
         network: NetworkId,
-        steps: &[migrate::Step],
-    ) -> Result<(Self, [u8; 8]), StoreError> {
+    ) -> Result<(Self, [u8; 8], u32), StoreError> {
         if !exists(path)? {
             create(path, &opener, network).map_err(|error| fault(path, error))?;
         }
@@ -65,8 +64,7 @@ impl StoreFile {
         if got != network {
             return Err(StoreError::OtherNetwork { path: file.path, expected: network, got });
         }
-        migrate::run(&file, u32::from_be_bytes(version), steps)?;
-        Ok((file, store_id))
+        Ok((file, store_id, u32::from_be_bytes(version)))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -155,11 +153,7 @@ impl StoreFile {
     /// Length of the file, and what it takes on the disk, in bytes.
     pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
         let metadata = fs::metadata(&self.path).map_err(|error| self.fault(error.into()))?;
-        #[cfg(unix)]
-        let on_disk = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
-        #[cfg(not(unix))]
-        let on_disk = metadata.len();
-        Ok((metadata.len(), on_disk))
+        Ok((metadata.len(), on_disk(&metadata)))
     }
 
     /// Says an error of redb in the words of the store.
@@ -225,7 +219,7 @@ pub(super) fn fault(path: &Path, error: Error) -> StoreError {
 }
 
 /// Whether there is a database already; an error if there is something else.
-fn exists(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     let mut start = Vec::new();
     match File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)) {
         Ok(_) if start == MAGIC => Ok(true),
@@ -249,12 +243,7 @@ fn create(path: &Path, opener: &Opener, network: NetworkId) -> Result<(), Error>
     // Gone already if it was moved.
     let _ = fs::remove_file(&unfinished);
     made?;
-    if cfg!(unix) {
-        // A new file survives a power failure only when its directory knows it.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
+    Ok(sync_directory(path.parent())?)
 }
 
 fn create_at(path: &Path, opener: &Opener, network: NetworkId, store_id: [u8; 8]) -> Result<(), Error> {
@@ -289,17 +278,26 @@ fn initialize(txn: &WriteTransaction, network: NetworkId, store_id: [u8; 8]) -> 
     meta.insert("network", network.as_bytes().as_slice())?;
     meta.insert("store", store_id.as_slice())?;
     txn.open_table(STATE)?.insert((), State::NEW.to_row())?;
+    open_tables(txn)
+}
+
+/// Makes the tables that there are not yet.
+pub(super) fn open_tables(txn: &WriteTransaction) -> Result<(), Error> {
     txn.open_table(schema::TABLES)?;
     txn.open_table(schema::TABLE_NUMBERS)?;
     txn.open_table(schema::TABLE_TOTALS)?;
-    txn.open_table(schema::ENTRIES)?;
+    txn.open_table(schema::LOCATIONS)?;
+    txn.open_table(schema::SEGMENTS)?;
     txn.open_table(schema::BY_ID)?;
     txn.open_table(schema::BY_TABLE)?;
     txn.open_table(schema::BY_RECIPIENT)?;
-    txn.open_table(schema::BY_SCORE)?;
+    txn.open_table(schema::BY_RECEIVED)?;
+    txn.open_table(schema::BY_CLASS)?;
     txn.open_table(schema::BY_EPOCH)?;
     txn.open_table(schema::BY_EXPIRY)?;
     txn.open_table(schema::BUCKETS)?;
+    txn.open_table(schema::SUMMARIES)?;
+    txn.open_table(schema::GROUPS)?;
     txn.open_table(schema::DROPPED)?;
     Ok(())
 }

@@ -2,7 +2,9 @@
 //!
 //! The digests of the whole table are kept in the file and computed anew for the buckets that changed, when
 //! somebody asks. A scope that leaves out a part of the table (a peer with a shorter horizon asks for it) is
-//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes.
+//! computed from the ids once and then kept up to date in memory in the same way, for the last few scopes. The
+//! digests are of what is merged: who asks for those of a table has the delta merged first if something in it is of that
+//! table. The ids of a bucket are read through the delta.
 //!
 //! Any peer can ask for a scope that nobody asked for before, and for the ids of a bucket full of those that were
 //! dropped. So whoever wants an answer says how many ids it may look at, and the store makes answers that
@@ -22,7 +24,10 @@ use p2pdb_protocol::{
 };
 use redb::{Error, ReadTransaction};
 
-use super::schema::{self, Bucket, Place, State};
+use super::{
+    schema::{self, Bucket, Place, State},
+    view::View,
+};
 
 /// Scopes kept in memory, of at most 4,096 buckets of 32 bytes each.
 const SCOPES: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
@@ -190,7 +195,7 @@ pub(super) fn digest_of(
     let mut count = 0;
     for row in ids.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))? {
         let (key, place) = row?;
-        if is_in_scope(place.value(), since)? {
+        if is_in_scope(Place::from_row(place.value())?, since) {
             digester.push(&EntryId::from_bytes(*key.value().1));
             count += 1;
         }
@@ -202,10 +207,8 @@ pub(super) fn digest_of(
 ///
 /// Only a page with ids may say that more follow (SPEC 10.2), so that a bucket in which the next one lies behind
 /// very many that were dropped or are older has to be searched on until there is one.
-#[expect(clippy::too_many_arguments, reason = "the request has as many")]
 pub(super) fn ids(
-    txn: &ReadTransaction,
-    network: &Network,
+    view: &View<'_>,
     table: &TableId,
     since: u64,
     bucket: u16,
@@ -213,23 +216,31 @@ pub(super) fn ids(
     limit: usize,
     most: u64,
 ) -> Result<Option<(Vec<EntryId>, bool)>, Error> {
-    let Some(table_no) = number_of(txn, table)? else { return Ok(Some((Vec::new(), false))) };
+    let (network, table_no) = (&view.settings().network, view.live().number_of(table));
+    let Some(table_no) = table_no else { return Ok(Some((Vec::new(), false))) };
     let (first, last) = id_range(bucket, network.bucket_bits);
     let start = after.map_or(first, |after| after.max(first));
-    if start > last || !is_inhabited(txn, network, table_no, since)? {
+    if start > last {
+        return Ok(Some((Vec::new(), false)));
+    }
+    let fresh = view.fresh_places(table_no, start..=last);
+    let is_new = fresh.values().any(|place| is_in_scope(*place, since));
+    if !is_new && !is_inhabited(view.txn, network, table_no, since)? {
         return Ok(Some((Vec::new(), false)));
     }
     let (mut ids, mut looked_at) = (Vec::new(), 0);
-    for row in
-        txn.open_table(schema::BY_ID)?.range((table_no, start.as_bytes())..=(table_no, last.as_bytes()))?
-    {
+    let rows = view.txn.open_table(schema::BY_ID)?;
+    let rows = rows.range((table_no, start.as_bytes())..=(table_no, last.as_bytes()))?.map(|row| {
         let (key, place) = row?;
+        Ok((EntryId::from_bytes(*key.value().1), Place::from_row(place.value())?))
+    });
+    for place in with_fresh(rows, fresh) {
+        let (id, place) = place?;
         looked_at += 1;
-        let id = EntryId::from_bytes(*key.value().1);
         if ids.is_empty() && looked_at > most {
             return Ok(None);
         }
-        if after.is_some_and(|after| id <= after) || !is_in_scope(place.value(), since)? {
+        if after.is_some_and(|after| id <= after) || !is_in_scope(place, since) {
             continue;
         }
         if ids.len() == limit || !ids.is_empty() && looked_at > PASS_OVER {
@@ -243,12 +254,29 @@ pub(super) fn ids(
     Ok(Some((ids, false)))
 }
 
+/// Merges the ids of an index with those of the delta, both ascending; what the delta says of an id is newer.
+fn with_fresh(
+    rows: impl Iterator<Item = Result<(EntryId, Place), Error>>,
+    fresh: BTreeMap<EntryId, Place>,
+) -> impl Iterator<Item = Result<(EntryId, Place), Error>> {
+    let (mut rows, mut fresh) = (rows.peekable(), fresh.into_iter().peekable());
+    std::iter::from_fn(move || match (rows.peek(), fresh.peek()) {
+        (Some(Ok((id, _))), Some((newer, _))) if id == newer => {
+            rows.next();
+            fresh.next().map(Ok)
+        }
+        (Some(Ok((id, _))), Some((newer, _))) if id > newer => fresh.next().map(Ok),
+        (None, Some(_)) => fresh.next().map(Ok),
+        _ => rows.next(),
+    })
+}
+
 /// The number of a table, if the store knows it.
 pub(super) fn number_of(txn: &ReadTransaction, table: &TableId) -> Result<Option<u32>, Error> {
     let numbers = txn.open_table(schema::TABLE_NUMBERS)?;
     Ok(numbers.get(table.as_bytes())?.map(|number| number.value()))
 }
 
-fn is_in_scope(place: (u8, u64, u64), since: u64) -> Result<bool, Error> {
-    Ok(matches!(Place::from_row(place)?, Place::Stored { created, .. } if created >= since))
+const fn is_in_scope(place: Place, since: u64) -> bool {
+    matches!(place, Place::Stored { created, .. } if created >= since)
 }

@@ -1,12 +1,9 @@
 //! The index keys of many entries, collected to be written together.
 
-use p2pdb_protocol::id::EntryId;
+use p2pdb_protocol::{id::EntryId, network::Network};
 use redb::{Error, Key, Table, Value};
 
-use super::{
-    Settings,
-    schema::{Facts, Place},
-};
+use super::{record::Facts, schema::Place};
 
 /// An entry to be removed, and the index row that led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +17,10 @@ pub(super) struct Found {
 pub(super) enum FoundBy {
     /// Table number and id.
     Id(u32, EntryId),
-    /// Table number, score and what the entry is charged.
-    Score(u32, u64, u64),
-    /// Table number and epoch.
-    Epoch(u32, u64),
+    /// Table number and class.
+    Class(u32, u16),
+    /// Table number, epoch and id.
+    Epoch(u32, u64, EntryId),
     /// `expires`.
     Expiry(u64),
 }
@@ -35,18 +32,18 @@ pub(super) struct Keys {
     pub(super) by_id: Vec<(u32, EntryId, Option<Place>)>,
     pub(super) by_table: Vec<(u32, u64)>,
     pub(super) by_recipient: Vec<(u64, u64)>,
-    pub(super) by_score: Vec<((u32, u64, u64), u64)>,
-    pub(super) by_epoch: Vec<(u32, u64, u64)>,
+    pub(super) by_class: Vec<(u32, u16, u64)>,
+    pub(super) by_epoch: Vec<((u32, u64, u64), EntryId)>,
     pub(super) by_expiry: Vec<(u64, u64)>,
 }
 
 impl Keys {
-    pub(super) fn add(&mut self, facts: &Facts<'_>, settings: &Settings, place: Option<Place>) {
+    pub(super) fn add(&mut self, facts: &Facts, network: &Network, place: Option<Place>) {
         self.by_id.push((facts.table_no, facts.id, place));
         self.by_table.push(facts.table_key());
         self.by_recipient.extend(facts.recipient_keys());
-        self.by_score.push((facts.score_key(), facts.charge()));
-        self.by_epoch.push(facts.epoch_key(&settings.network));
+        self.by_class.push(facts.class_key());
+        self.by_epoch.push((facts.epoch_key(network), facts.id));
         self.by_expiry.extend(facts.expiry_key());
     }
 
@@ -54,10 +51,8 @@ impl Keys {
         match found {
             // A row by id is either replaced or, if the entry is missing, all that says that the id is known.
             FoundBy::Id(..) => {}
-            FoundBy::Score(table_no, score, charge) => {
-                self.by_score.push(((table_no, score, arrival), charge));
-            }
-            FoundBy::Epoch(table_no, epoch) => self.by_epoch.push((table_no, epoch, arrival)),
+            FoundBy::Class(table_no, class) => self.by_class.push((table_no, class, arrival)),
+            FoundBy::Epoch(table_no, epoch, id) => self.by_epoch.push(((table_no, epoch, arrival), id)),
             FoundBy::Expiry(expires) => self.by_expiry.push((expires, arrival)),
         }
     }
@@ -66,7 +61,7 @@ impl Keys {
         self.by_id.sort_unstable_by_key(|(table_no, id, _)| (*table_no, *id));
         self.by_table.sort_unstable();
         self.by_recipient.sort_unstable();
-        self.by_score.sort_unstable();
+        self.by_class.sort_unstable();
         self.by_epoch.sort_unstable();
         self.by_expiry.sort_unstable();
     }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use p2pdb_protocol::{entry::Header, id::TableId, network::Network};
+use p2pdb_protocol::{id::TableId, network::Network};
 
-use super::{DropReason, StoreError, charge, query::Bounds};
+use super::{DropReason, StoreError, charge, delta::BYTES, query::Bounds};
+
+/// Bytes of a segment of the log, if the disk's limit leaves room for it: few files, and little that is kept for want
+/// of a whole segment that can go.
+const SEGMENT_BYTES: u64 = 128 << 20;
 
 /// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
 const REMEMBER_EXPIRED: u64 = 7 * 86_400;
@@ -15,9 +19,9 @@ const REMEMBER_EVICTED: u64 = 7 * 86_400;
 /// How much a store may keep and use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// Memory for pages of the file, in bytes.
+    /// Memory for pages of the index file, in bytes.
     pub cache_bytes: usize,
-    /// Disk space of the file, in bytes; nothing: no limit. See the module for what is counted.
+    /// Disk space of the index file and the log, in bytes; nothing: no limit. See the module for what is counted.
     pub max_disk: Option<u64>,
     /// Disk space of the entries of each table, in bytes; nothing: no limit.
     pub table_max_disk: Option<u64>,
@@ -54,6 +58,9 @@ pub(super) struct Settings {
     pub(super) budget: Option<u64>,
     /// Bytes of entries that one transaction takes, unless a single request has more.
     pub(super) batch_bytes: usize,
+    /// Bytes of the log at which they are merged into the indexes, and at which a segment of it ends.
+    pub(super) delta_bytes: u64,
+    pub(super) segment_bytes: u64,
     pub(super) bounds: Bounds,
     table_max_disk: Option<u64>,
     table_limits: BTreeMap<TableId, u64>,
@@ -81,6 +88,8 @@ impl Settings {
             max_dropped: budget.map_or(max_dropped, |budget| max_dropped.min(budget / 8 / charge::DROPPED)),
             budget,
             batch_bytes: charge::batch_bytes(max_disk),
+            delta_bytes: charge::share(max_disk).min(BYTES),
+            segment_bytes: charge::share(max_disk).min(SEGMENT_BYTES),
             bounds: Bounds::default(),
             table_max_disk,
             table_limits,
@@ -107,10 +116,10 @@ impl Settings {
 
     /// Until when the id of an entry dropped `now` stays known: no longer than until the gate's clock refuses it
     /// anyway, and no longer than a week if it had to give way, since what there is more of by then may be less.
-    pub(super) fn forget_at(&self, header: &Header, reason: DropReason, now: u64) -> u64 {
-        let expired = header.expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
+    pub(super) fn forget_at(&self, created: u64, expires: Option<u64>, reason: DropReason, now: u64) -> u64 {
+        let expired = expires.map(|expires| expires.saturating_add(REMEMBER_EXPIRED));
         let beyond = self.horizon.map(|horizon| {
-            let next_epoch = self.network.epoch(header.created).saturating_add(1);
+            let next_epoch = self.network.epoch(created).saturating_add(1);
             next_epoch.saturating_mul(self.network.epoch_seconds).saturating_add(horizon)
         });
         let again = (reason == DropReason::Evicted).then(|| now.saturating_add(REMEMBER_EVICTED));

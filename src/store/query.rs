@@ -7,21 +7,25 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    fmt,
 };
 
 use bytes::Bytes;
 use p2pdb_protocol::{
     bucket::{bucket_of, id_range},
+    codec::strict::Reader,
+    entry::Header,
     filter::{Cursor, Filter},
     id::TableId,
     limits::MAX_GET_TABLES,
 };
-use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, StorageError};
+use redb::{Error, StorageError};
 
 use super::{
-    Settings,
-    index::number_of,
-    schema::{self, Bucket, EntryRow, Place, State, damaged, parse_table, recipient_prefix},
+    delta::Which,
+    record::{Facts, recipient_prefix},
+    schema::{self, Bucket, Place, damaged, parse_table},
+    view::View,
 };
 
 /// How far one query goes.
@@ -62,8 +66,7 @@ pub struct Page {
 type Arrivals<'t> = Box<dyn Iterator<Item = Result<u64, StorageError>> + 't>;
 
 struct Query<'t> {
-    txn: &'t ReadTransaction,
-    settings: &'t Settings,
+    view: &'t View<'t>,
     filter: &'t Filter,
     /// Tables to which the answer is confined, if it is; those the store knows.
     tables: Option<BTreeMap<u32, TableId>>,
@@ -75,99 +78,68 @@ struct Query<'t> {
 
 /// The entries matching `filter` of the tables in `allowed`, at most `most_bytes` but at least one.
 pub(super) fn get(
-    txn: &ReadTransaction,
-    settings: &Settings,
+    view: &View<'_>,
     filter: &Filter,
     allowed: Option<&BTreeSet<TableId>>,
     now: u64,
     most_bytes: usize,
 ) -> Result<Page, Error> {
-    let newest = State::read(&txn.open_table(schema::STATE)?)?.newest();
+    let newest = view.newest;
     // The cursor of another store says nothing here: then it is as if there were none.
-    let cursor = filter.cursor.filter(|cursor| cursor.store == settings.store_id);
-    let after = cursor.map_or(0, |cursor| cursor.arrival.min(newest));
+    let cursor = filter.cursor.filter(|cursor| cursor.store == view.settings().store_id);
+    let mut after = cursor.map_or(0, |cursor| cursor.arrival.min(newest));
     let received_from = filter.seconds_since.map_or(0, |seconds| now.saturating_sub(seconds));
-    let tables = tables(txn, filter, allowed)?;
-    let mut query = Query { txn, settings, filter, tables, received_from, after, newest };
-    let entries = txn.open_table(schema::ENTRIES)?;
     if received_from > 0 {
-        query.after = query.after.max(first_received(&entries, received_from, newest)?.saturating_sub(1));
+        after = after.max(view.first_received(received_from)?.saturating_sub(1));
     }
-    query.page(&entries, most_bytes)
+    let tables = tables(view, filter, allowed);
+    Query { view, filter, tables, received_from, after, newest }.page(most_bytes)
 }
 
 /// The tables that the filter and the caller both permit; nothing if both permit all.
 fn tables(
-    txn: &ReadTransaction,
+    view: &View<'_>,
     filter: &Filter,
     allowed: Option<&BTreeSet<TableId>>,
-) -> Result<Option<BTreeMap<u32, TableId>>, Error> {
+) -> Option<BTreeMap<u32, TableId>> {
     let is_allowed = |table: &&TableId| allowed.is_none_or(|allowed| allowed.contains(*table));
     let asked: Vec<_> = match allowed {
-        None if filter.tables.is_empty() => return Ok(None),
+        None if filter.tables.is_empty() => return None,
         Some(allowed) if filter.tables.is_empty() => allowed.iter().collect(),
         _ => filter.tables.iter().filter(is_allowed).collect(),
     };
-    let mut tables = BTreeMap::new();
-    for table in asked {
-        if let Some(table_no) = number_of(txn, table)? {
-            tables.insert(table_no, *table);
-        }
-    }
-    Ok(Some(tables))
-}
-
-/// The first arrival number received at `from` or later; arrival times never descend.
-fn first_received(entries: &ReadOnlyTable<u64, &'static [u8]>, from: u64, newest: u64) -> Result<u64, Error> {
-    let (mut low, mut high) = (1, newest + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match entries.range(middle..high)?.next() {
-            None => high = middle,
-            Some(row) => {
-                let (arrival, row) = row?;
-                if EntryRow::parse(row.value())?.received >= from {
-                    high = middle;
-                } else {
-                    low = arrival.value() + 1;
-                }
-            }
-        }
-    }
-    Ok(low)
+    let live = view.live();
+    Some(asked.into_iter().filter_map(|table| Some((live.number_of(table)?, *table))).collect())
 }
 
 impl Query<'_> {
-    fn page(&self, entries: &ReadOnlyTable<u64, &'static [u8]>, most_bytes: usize) -> Result<Page, Error> {
+    fn page(&self, most_bytes: usize) -> Result<Page, Error> {
         let mut page =
             Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
-        let bounds = self.settings.bounds;
+        let bounds = self.view.settings().bounds;
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
         for arrival in self.candidates()? {
             let arrival = arrival?;
-            let row = entries.get(arrival)?;
-            let row = row.as_ref().map_or(&[][..], |row| row.value());
-            let (length, table_no, matches) = match self.looked_at(row) {
+            let (length, found) = match self.looked_at(arrival) {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::error!(arrival, %error, "an entry is passed over; the store is damaged");
-                    (row.len(), 0, false)
+                    (0, None)
                 }
             };
             rows += 1;
             looked_at += length;
-            let is_full = !page.entries.is_empty() && found_bytes + length > most_bytes;
-            // A response has room for so many keys.
-            let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&table_no);
-            if matches && (page.entries.len() == self.filter.limit || is_full || is_crowded) {
-                page.next = self.cursor(arrival - 1);
-                page.more = true;
-                break;
-            }
-            if matches {
-                let encoded = row.get(EntryRow::PREFIX..).unwrap_or_default();
-                page.entries.push((arrival, Bytes::copy_from_slice(encoded)));
+            if let Some((table_no, encoded)) = found {
+                let is_full = !page.entries.is_empty() && found_bytes + length > most_bytes;
+                // A response has room for so many keys.
+                let is_crowded = found_tables.len() >= MAX_GET_TABLES && !found_tables.contains(&table_no);
+                if page.entries.len() == self.filter.limit || is_full || is_crowded {
+                    page.next = self.cursor(arrival - 1);
+                    page.more = true;
+                    break;
+                }
+                page.entries.push((arrival, encoded));
                 found_tables.insert(table_no);
                 found_bytes += length;
             }
@@ -177,42 +149,53 @@ impl Query<'_> {
                 break;
             }
         }
-        let tables = self.txn.open_table(schema::TABLES)?;
-        for table_no in found_tables {
-            let row = tables.get(table_no)?.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
-            page.keys.push(Bytes::copy_from_slice(parse_table(row.value())?.1));
-        }
+        page.keys = found_tables.into_iter().map(|table_no| self.key(table_no)).collect::<Result<_, _>>()?;
         Ok(page)
     }
 
-    const fn cursor(&self, arrival: u64) -> Cursor {
-        Cursor { store: self.settings.store_id, arrival }
+    /// The key of a table; one that went meanwhile is in the snapshot.
+    fn key(&self, table_no: u32) -> Result<Bytes, Error> {
+        if let Some(table) = self.view.live().tables.get(&table_no) {
+            return Ok(table.spki.clone());
+        }
+        let row = self.view.txn.open_table(schema::TABLES)?.get(table_no)?;
+        let row = row.ok_or_else(|| damaged(format!("table {table_no} is missing")))?;
+        Ok(Bytes::copy_from_slice(parse_table(row.value())?.1))
     }
 
-    /// Length and table number of an entry, and whether it fulfils all conditions.
-    fn looked_at(&self, row: &[u8]) -> Result<(usize, u32, bool), Error> {
-        let row = EntryRow::parse(row)?;
-        Ok((row.encoded.len(), row.table_no, self.matches(&row)?))
+    fn cursor(&self, arrival: u64) -> Cursor {
+        Cursor { store: self.view.settings().store_id, arrival }
+    }
+
+    /// Length of an entry, and its table number and encoding if it fulfils all conditions.
+    fn looked_at(&self, arrival: u64) -> Result<(usize, Option<(u32, Bytes)>), Error> {
+        // Dropped since the snapshot, or an index leads nowhere.
+        let Some(location) = self.view.location(arrival)? else { return Ok((0, None)) };
+        let (facts, encoded) = self.view.record(arrival, &location)?;
+        let matches = self.matches(&facts, &encoded)?;
+        Ok((encoded.len(), matches.then_some((facts.table_no, encoded))))
     }
 
     /// Whether an entry fulfils all conditions; the cheap ones come first.
-    fn matches(&self, row: &EntryRow<'_>) -> Result<bool, Error> {
+    fn matches(&self, facts: &Facts, encoded: &[u8]) -> Result<bool, Error> {
         let filter = self.filter;
-        if self.tables.as_ref().is_some_and(|tables| !tables.contains_key(&row.table_no))
-            || row.received < self.received_from
-            || filter.created_from.is_some_and(|from| row.created < from)
-            || filter.created_until.is_some_and(|until| row.created >= until)
+        if self.tables.as_ref().is_some_and(|tables| !tables.contains_key(&facts.table_no))
+            || facts.received < self.received_from
+            || filter.created_from.is_some_and(|from| facts.created < from)
+            || filter.created_until.is_some_and(|until| facts.created >= until)
             || filter
                 .bucket
-                .is_some_and(|bucket| bucket_of(&row.id, self.settings.network.bucket_bits) != bucket)
-            || !(filter.ids.is_empty() || filter.ids.contains(&row.id))
+                .is_some_and(|bucket| bucket_of(&facts.id, self.view.settings().network.bucket_bits) != bucket)
+            || !(filter.ids.is_empty() || filter.ids.contains(&facts.id))
+            // Dropped, but not from the indexes yet.
+            || matches!(self.view.fresh_place(facts.table_no, facts.id), Some(Place::Dropped { .. }))
         {
             return Ok(false);
         }
         if filter.recipients.is_empty() {
             return Ok(true);
         }
-        Ok(row.header()?.recipients.iter().any(|key| filter.recipients.contains(&key.recipient)))
+        Ok(header(facts, encoded)?.recipients.iter().any(|key| filter.recipients.contains(&key.recipient)))
     }
 
     /// The arrival numbers to look at, ascending, by the index that probably leads to the fewest.
@@ -230,30 +213,49 @@ impl Query<'_> {
             arrivals.dedup();
             return Ok(Box::new(arrivals.into_iter().map(Ok)));
         }
-        let after = self.after.saturating_add(1);
+        let (after, merged) = (self.after.saturating_add(1), self.newest.min(self.view.merged));
         if !self.filter.recipients.is_empty() {
-            let index = self.txn.open_table(schema::BY_RECIPIENT)?;
+            let index = self.view.txn.open_table(schema::BY_RECIPIENT)?;
             let prefixes: BTreeSet<_> =
                 self.filter.recipients.iter().map(|id| recipient_prefix(id.as_bytes())).collect();
-            let range = |prefix| index.range_owned((prefix, after)..=(prefix, u64::MAX));
-            let ranges = prefixes.into_iter().map(range).collect::<Result<Vec<_>, _>>()?;
-            return merge(ranges.into_iter().map(|range| range.map(|row| Ok(row?.0.value().1))));
+            let stream = |prefix| {
+                let range = index.range_owned((prefix, after)..=(prefix, merged.max(after)))?;
+                Ok(self.and_fresh(range.map(|row| Ok(row?.0.value().1)), Which::Recipient(prefix)))
+            };
+            return merge(prefixes.into_iter().map(stream).collect::<Result<Vec<_>, Error>>()?);
         }
         if let Some(tables) = &self.tables {
-            let index = self.txn.open_table(schema::BY_TABLE)?;
-            let range = |table_no: &u32| index.range_owned((*table_no, after)..=(*table_no, u64::MAX));
-            let ranges = tables.keys().map(range).collect::<Result<Vec<_>, _>>()?;
-            return merge(ranges.into_iter().map(|range| range.map(|row| Ok(row?.0.value().1))));
+            let index = self.view.txn.open_table(schema::BY_TABLE)?;
+            let stream = |table_no: &u32| {
+                let range = index.range_owned((*table_no, after)..=(*table_no, merged.max(after)))?;
+                Ok(self.and_fresh(range.map(|row| Ok(row?.0.value().1)), Which::Table(*table_no)))
+            };
+            return merge(tables.keys().map(stream).collect::<Result<Vec<_>, Error>>()?);
         }
-        let all = self.txn.open_table(schema::ENTRIES)?.range_owned(after..)?;
-        Ok(Box::new(all.map(|row| Ok(row?.0.value()))))
+        let all = self.view.txn.open_table(schema::LOCATIONS)?.range_owned(after..=merged.max(after))?;
+        Ok(Box::new(self.and_fresh(all.map(|row| Ok(row?.0.value())), Which::All)))
+    }
+
+    /// The arrival numbers of an index, and after these those of the delta, as far as a query can get.
+    fn and_fresh<'q>(
+        &'q self,
+        index: impl Iterator<Item = Result<u64, StorageError>> + 'q,
+        which: Which,
+    ) -> impl Iterator<Item = Result<u64, StorageError>> + 'q {
+        let merged = self.view.merged;
+        let index = index.filter(move |arrival| {
+            arrival.as_ref().is_ok_and(|arrival| *arrival <= merged) || arrival.is_err()
+        });
+        let most = self.view.settings().bounds.rows + 1;
+        let fresh = std::iter::once_with(move || self.view.fresh_arrivals(which, self.after, most));
+        index.chain(fresh.flatten().map(Ok))
     }
 
     /// The tables to look into.
-    fn tables_to_search(&self) -> Result<Vec<u32>, Error> {
+    fn tables_to_search(&self) -> Vec<u32> {
         match &self.tables {
-            Some(tables) => Ok(tables.keys().copied().collect()),
-            None => self.txn.open_table(schema::TABLES)?.iter()?.map(|row| Ok(row?.0.value())).collect(),
+            Some(tables) => tables.keys().copied().collect(),
+            None => self.view.live().tables.keys().copied().collect(),
         }
     }
 
@@ -263,14 +265,12 @@ impl Query<'_> {
         if ids.is_empty() {
             return Ok(None);
         }
-        let tables = self.tables_to_search()?;
-        let most = (self.settings.bounds.lookups / tables.len().max(1)).max(1);
-        let index = self.txn.open_table(schema::BY_ID)?;
+        let tables = self.tables_to_search();
+        let most = (self.view.settings().bounds.lookups / tables.len().max(1)).max(1);
         let mut arrivals = Vec::new();
         for table_no in tables {
             for id in ids.iter().take(most) {
-                let place = index.get((table_no, id.as_bytes()))?.map(|row| Place::from_row(row.value()));
-                if let Some(Place::Stored { arrival, .. }) = place.transpose()? {
+                if let Some(Place::Stored { arrival, .. }) = self.view.place(table_no, **id)? {
                     arrivals.push(arrival);
                 }
             }
@@ -280,25 +280,30 @@ impl Query<'_> {
 
     fn by_bucket(&self) -> Result<Option<Vec<u64>>, Error> {
         let Some(bucket) = self.filter.bucket else { return Ok(None) };
-        let tables = self.tables_to_search()?;
-        if tables.len() > self.settings.bounds.lookups {
+        let (tables, settings) = (self.tables_to_search(), self.view.settings());
+        if tables.len() > settings.bounds.lookups {
             return Ok(None);
         }
-        let buckets = self.txn.open_table(schema::BUCKETS)?;
-        let mut filled = Vec::new();
-        let mut total = 0;
+        let buckets = self.view.txn.open_table(schema::BUCKETS)?;
+        let (first, last) = id_range(bucket, settings.network.bucket_bits);
+        let (mut filled, mut total, mut arrivals) = (Vec::new(), 0, Vec::new());
         for table_no in tables {
             if let Some(row) = buckets.get((table_no, bucket))? {
                 total += Bucket::from_row(row.value()).count;
                 filled.push(table_no);
             }
+            for generation in self.view.delta() {
+                for (_, place) in generation.places(table_no, first..=last) {
+                    if let Place::Stored { arrival, .. } = place {
+                        arrivals.push(arrival);
+                    }
+                }
+            }
+            if total + arrivals.len() as u64 > settings.bounds.sorted {
+                return Ok(None);
+            }
         }
-        if total > self.settings.bounds.sorted {
-            return Ok(None);
-        }
-        let (first, last) = id_range(bucket, self.settings.network.bucket_bits);
-        let index = self.txn.open_table(schema::BY_ID)?;
-        let mut arrivals = Vec::new();
+        let index = self.view.txn.open_table(schema::BY_ID)?;
         for table_no in filled {
             for row in index.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))? {
                 if let Place::Stored { arrival, .. } = Place::from_row(row?.1.value())? {
@@ -310,12 +315,20 @@ impl Query<'_> {
     }
 }
 
+/// The header alone; that it belongs to the id was checked before the entry came in.
+fn header(facts: &Facts, encoded: &[u8]) -> Result<Header, Error> {
+    let undecodable =
+        |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", facts.id));
+    let mut reader = Reader::new(encoded);
+    let header = reader.tuple(4).and_then(|()| reader.bytes(encoded.len()));
+    Header::decode(header.map_err(|error| undecodable(&error))?).map_err(|refusal| undecodable(&refusal))
+}
+
 /// Merges ascending arrival numbers; one that several of them have comes once.
-fn merge<'t, I>(streams: impl Iterator<Item = I>) -> Result<Arrivals<'t>, Error>
+fn merge<'t, I>(mut streams: Vec<I>) -> Result<Arrivals<'t>, Error>
 where
     I: Iterator<Item = Result<u64, StorageError>> + 't,
 {
-    let mut streams: Vec<I> = streams.collect();
     let mut heap = BinaryHeap::with_capacity(streams.len());
     for (index, stream) in streams.iter_mut().enumerate() {
         if let Some(arrival) = stream.next().transpose()? {

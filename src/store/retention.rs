@@ -3,7 +3,8 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use redb::{Error, ReadableTable};
+use p2pdb_protocol::id::EntryId;
+use redb::{Error, Range, ReadableTable};
 
 use super::{
     Settings,
@@ -13,8 +14,8 @@ use super::{
     schema::DropReason,
 };
 
-/// Entries dropped in one transaction, at most: puts wait no longer than that takes.
-pub(super) const STEP: usize = 1000;
+/// Entries dropped in one transaction of their own, at most: merges wait no longer than that takes.
+pub(super) const STEP: usize = 16_384;
 
 /// What a sweep dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,21 +45,27 @@ impl Swept {
     }
 }
 
-/// Does one bounded step of everything that is due; nothing is due any more when it drops nothing.
-pub(super) fn sweep(batch: &mut Batch<'_>) -> Result<Swept, Error> {
-    let expired = expired(batch)?;
+/// Drops what is expired or beyond the horizon and forgets ids that need not be known, at most `most` each.
+pub(super) fn retire(batch: &mut Batch<'_>, most: usize) -> Result<Swept, Error> {
+    let expired = expired(batch, most)?;
     batch.remove(&expired, Some(DropReason::Expired))?;
-    let beyond = beyond_horizon(batch, STEP - expired.len())?;
+    let beyond = beyond_horizon(batch, most - expired.len())?;
     // The gate refuses what is beyond the horizon, and no index lists it: it need not be remembered.
     batch.remove(&beyond, None)?;
-    let tables: Vec<_> = batch.table_ids()?.into_iter().map(|(table_no, _)| table_no).collect();
-    let evicted = evict(batch, &tables, STEP - expired.len() - beyond.len())?;
     Ok(Swept {
         expired: expired.len() as u64,
         beyond_horizon: beyond.len() as u64,
-        evicted: evicted.len() as u64,
-        forgotten: batch.forget(STEP as u64)?,
+        evicted: 0,
+        forgotten: batch.forget(most as u64)?,
     })
+}
+
+/// Does one bounded step of everything that is due; nothing is due any more when it drops nothing.
+pub(super) fn sweep(batch: &mut Batch<'_>) -> Result<Swept, Error> {
+    let swept = retire(batch, STEP)?;
+    let tables: Vec<_> = batch.table_ids()?.into_iter().map(|(table_no, _)| table_no).collect();
+    let evicted = evict(batch, &tables, STEP)?.len() as u64;
+    Ok(Swept { evicted, ..swept })
 }
 
 /// Evicts what must go so that each of `tables`, and all together, keep to their limits; at most `most` entries.
@@ -88,10 +95,10 @@ pub(super) fn evict(batch: &mut Batch<'_>, tables: &[u32], most: usize) -> Resul
 fn excess(charge: u64, budget: Option<u64>, cost: u64) -> Option<(u64, u64)> {
     let budget = budget.filter(|budget| charge > *budget)?;
     // A little more than needed, so that a full store does not evict with every single put.
-    Some((charge - budget + budget / 128, cost))
+    Some((charge - budget + budget / 64, cost))
 }
 
-/// The entries of `tables` with the least effort per byte, until they make up the excess.
+/// The oldest entries of the lowest classes of `tables`, until they make up the excess.
 fn worst(
     batch: &Batch<'_>,
     tables: &[u32],
@@ -100,31 +107,32 @@ fn worst(
 ) -> Result<Vec<Found>, Error> {
     let mut ranges = Vec::with_capacity(tables.len());
     let mut heap = BinaryHeap::new();
+    let next = |range: &mut Range<'_, (u32, u16, u64), ()>, index| {
+        let row = range.next().transpose()?;
+        Ok::<_, Error>(row.map(|row| {
+            let (table_no, class, arrival) = row.0.value();
+            Reverse((class, arrival, table_no, index))
+        }))
+    };
     for table_no in tables {
-        let mut range = batch.by_score.range((*table_no, 0, 0)..=(*table_no, u64::MAX, u64::MAX))?;
-        if let Some(row) = range.next() {
-            let (key, charge) = row?;
-            let (table_no, score, arrival) = key.value();
-            heap.push(Reverse((score, arrival, table_no, charge.value(), ranges.len())));
-            ranges.push(range);
-        }
+        let mut range = batch.by_class.range((*table_no, 0, 0)..=(*table_no, u16::MAX, u64::MAX))?;
+        heap.extend(next(&mut range, ranges.len())?);
+        ranges.push(range);
     }
     let (mut victims, mut freed) = (Vec::new(), 0);
     while freed < excess && victims.len() < most {
-        let Some(Reverse((score, arrival, table_no, charge, index))) = heap.pop() else { break };
-        victims.push(Found { arrival, key: FoundBy::Score(table_no, score, charge) });
-        freed += charge.saturating_sub(cost);
-        if let Some(row) = ranges.get_mut(index).and_then(Iterator::next) {
-            let (key, charge) = row?;
-            let (table_no, score, arrival) = key.value();
-            heap.push(Reverse((score, arrival, table_no, charge.value(), index)));
+        let Some(Reverse((class, arrival, table_no, index))) = heap.pop() else { break };
+        victims.push(Found { arrival, key: FoundBy::Class(table_no, class) });
+        freed += batch.charge_of(arrival)?.saturating_sub(cost);
+        if let Some(range) = ranges.get_mut(index) {
+            heap.extend(next(range, index)?);
         }
     }
     Ok(victims)
 }
 
-fn expired(batch: &Batch<'_>) -> Result<Vec<Found>, Error> {
-    let due = batch.by_expiry.range(..=(batch.now(), u64::MAX))?.take(STEP);
+fn expired(batch: &Batch<'_>, most: usize) -> Result<Vec<Found>, Error> {
+    let due = batch.by_expiry.range(..=(batch.now(), u64::MAX))?.take(most);
     due.map(|row| {
         let (expires, arrival) = row?.0.value();
         Ok(Found { arrival, key: FoundBy::Expiry(expires) })
@@ -142,8 +150,10 @@ fn beyond_horizon(batch: &Batch<'_>, most: usize) -> Result<Vec<Found>, Error> {
     for (table_no, _) in batch.table_ids()? {
         let due = batch.by_epoch.range((table_no, 0, 0)..(table_no, horizon_epoch, 0))?;
         for row in due.take(most - found.len()) {
-            let (_, epoch, arrival) = row?.0.value();
-            found.push(Found { arrival, key: FoundBy::Epoch(table_no, epoch) });
+            let (key, id) = row?;
+            let (_, epoch, arrival) = key.value();
+            let key = FoundBy::Epoch(table_no, epoch, EntryId::from_bytes(*id.value()));
+            found.push(Found { arrival, key });
         }
     }
     Ok(found)

@@ -4,33 +4,27 @@
 //! concatenation of their elements; where this module lays out bytes itself, integers are big-endian. Every
 //! change here needs a new [`SCHEMA_VERSION`] and a step in [`super::migrate`].
 
-use std::fmt;
-
 use p2pdb_protocol::{
-    bucket::bucket_of,
-    codec::strict::Reader,
-    entry::Header,
     id::{EntryId, TableId},
-    network::Network,
+    reconcile::sketch::{Group, Summary},
 };
 use redb::{Error, ReadableTable, TableDefinition};
 
-use super::charge;
-
 /// The version of this layout.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// Key: name # Value: bytes.
 ///
 /// `schema`: [`SCHEMA_VERSION`], u32 (4 bytes). `network`: the `NetworkId` (32 bytes). `store`: the random name
-/// of this store in cursors (8 bytes).
+/// of this store in cursors and in the log (8 bytes). `migrating`: there while a migration is unfinished, the
+/// version it leads to, u32 (4 bytes).
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// Key: nothing # Value: [`State`], 6 u64.
-pub(super) const STATE: TableDefinition<(), StateRow> = TableDefinition::new("state");
+/// Key: nothing # Value: [`State`], 8 u64.
+pub(super) const STATE: TableDefinition<(), StateRow> = TableDefinition::new("counters");
 
 /// The fields of [`State`] in their order.
-pub(super) type StateRow = [u64; 6];
+pub(super) type StateRow = [u64; 8];
 
 /// Key: table number # Value: `TableId` (32 bytes) || SPKI DER of the table's key.
 pub(super) const TABLES: TableDefinition<u32, &[u8]> = TableDefinition::new("tables");
@@ -41,10 +35,17 @@ pub(super) const TABLES: TableDefinition<u32, &[u8]> = TableDefinition::new("tab
 pub(super) const TABLE_NUMBERS: TableDefinition<&[u8; 32], u32> = TableDefinition::new("table_numbers");
 
 /// Key: table number # Value: [`TableTotals`], 4 u64.
-pub(super) const TABLE_TOTALS: TableDefinition<u32, [u64; 4]> = TableDefinition::new("table_totals");
+pub(super) const TABLE_TOTALS: TableDefinition<u32, [u64; 4]> = TableDefinition::new("totals");
 
-/// Key: arrival number, counted from 1 # Value: [`EntryRow`].
-pub(super) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+/// Key: arrival number, counted from 1 # Value: [`Location`](super::record::Location).
+pub(super) const LOCATIONS: TableDefinition<u64, LocationRow> = TableDefinition::new("locations");
+
+/// The fields of a [`Location`](super::record::Location) in their order.
+pub(super) type LocationRow = (u32, u32, u32, u32, u8);
+
+/// Key: segment of the log # Value: bytes of its records that are stored, and where its frames end. Only segments
+/// with stored entries.
+pub(super) const SEGMENTS: TableDefinition<u32, (u64, u64)> = TableDefinition::new("segments");
 
 /// Key: (table number, `EntryId`) # Value: [`Place`] as (tag u8, u64, u64).
 ///
@@ -60,13 +61,14 @@ pub(super) const BY_TABLE: TableDefinition<(u32, u64), ()> = TableDefinition::ne
 /// are still in use. Ids that share them only cost a look at the entry, which decides.
 pub(super) const BY_RECIPIENT: TableDefinition<(u64, u64), ()> = TableDefinition::new("by_recipient");
 
-/// Key: (table number, score, arrival number) # Value: what the entry is charged, in bytes.
-///
-/// See [`score`] and [`super::charge`].
-pub(super) const BY_SCORE: TableDefinition<(u32, u64, u64), u64> = TableDefinition::new("by_score");
+/// Key: (table number, [class](super::record::class), arrival number) # Value: nothing.
+pub(super) const BY_CLASS: TableDefinition<(u32, u16, u64), ()> = TableDefinition::new("by_class");
 
-/// Key: (table number, epoch of `created`, arrival number) # Value: nothing.
-pub(super) const BY_EPOCH: TableDefinition<(u32, u64, u64), ()> = TableDefinition::new("by_epoch");
+/// Key: (table number, epoch of `created`, arrival number) # Value: `EntryId`. A cell's ids without its entries.
+pub(super) const BY_EPOCH: TableDefinition<(u32, u64, u64), &[u8; 32]> = TableDefinition::new("cells");
+
+/// Key: arrival time # Value: the first arrival number of that second.
+pub(super) const BY_RECEIVED: TableDefinition<u64, u64> = TableDefinition::new("by_received");
 
 /// Key: (`expires`, arrival number) # Value: nothing. Only entries that expire.
 pub(super) const BY_EXPIRY: TableDefinition<(u64, u64), ()> = TableDefinition::new("by_expiry");
@@ -77,13 +79,22 @@ pub(super) const BUCKETS: TableDefinition<(u32, u16), BucketRow> = TableDefiniti
 /// `count`, `changed`, `digested` and `digest` of a [`Bucket`].
 pub(super) type BucketRow = (u64, u64, u64, &'static [u8; 16]);
 
+/// Key: (table number, epoch of `created`) # Value: a row of [`Summary`]. Only cells with entries.
+pub(super) const SUMMARIES: TableDefinition<(u32, u64), &[u8; Summary::ROW_BYTES]> =
+    TableDefinition::new("summaries");
+
+/// Key: (table number, epoch of `created`, group of level 12) # Value: a row of [`Group`]. Only large cells, see
+/// [`super::sketch`], and groups with entries.
+pub(super) const GROUPS: TableDefinition<(u32, u64, u16), &[u8; Group::ROW_BYTES]> =
+    TableDefinition::new("groups");
+
 /// Key: (`forget_at`, table number, `EntryId`) # Value: nothing. Every id that is kept as dropped.
 pub(super) const DROPPED: TableDefinition<(u64, u32, &[u8; 32]), ()> = TableDefinition::new("dropped");
 
 /// The counters of the whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
-    /// The next arrival number.
+    /// The next arrival number; in the file, the mark up to which the log is merged into the indexes.
     pub(super) next_arrival: u64,
     /// When the last entry arrived; arrival times never descend, whatever the clock does.
     pub(super) last_received: u64,
@@ -95,20 +106,41 @@ pub(super) struct State {
     pub(super) dropped: u64,
     /// The number of the next table that comes; a u32.
     pub(super) next_table: u64,
+    /// The same mark as a place in the log.
+    pub(super) position: Position,
+}
+
+/// A place in the log: behind the last frame of a segment, or 0 before the first segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
 }
 
 impl State {
-    pub(super) const NEW: Self =
-        Self { next_arrival: 1, last_received: 0, change: 0, charge: 0, dropped: 0, next_table: 1 };
+    pub(super) const NEW: Self = Self {
+        next_arrival: 1,
+        last_received: 0,
+        change: 0,
+        charge: 0,
+        dropped: 0,
+        next_table: 1,
+        position: Position { segment: 0, offset: 0 },
+    };
 
     pub(super) const fn to_row(self) -> StateRow {
-        [self.next_arrival, self.last_received, self.change, self.charge, self.dropped, self.next_table]
+        let Self { next_arrival, last_received, change, charge, dropped, next_table, position } = self;
+        let Position { segment, offset } = position;
+        [next_arrival, last_received, change, charge, dropped, next_table, segment as u64, offset]
     }
 
     pub(super) fn read(table: &impl ReadableTable<(), StateRow>) -> Result<Self, Error> {
         let row = table.get(())?.ok_or_else(|| damaged("the row of counters is missing"))?;
-        let [next_arrival, last_received, change, charge, dropped, next_table] = row.value();
-        Ok(Self { next_arrival, last_received, change, charge, dropped, next_table })
+        let [next_arrival, last_received, change, charge, dropped, next_table, segment, offset] = row.value();
+        let segment =
+            u32::try_from(segment).map_err(|_| damaged(format!("there is no segment {segment}")))?;
+        let position = Position { segment, offset };
+        Ok(Self { next_arrival, last_received, change, charge, dropped, next_table, position })
     }
 
     /// The arrival number of the newest entry ever stored; 0 if there was none.
@@ -158,15 +190,10 @@ impl Place {
     }
 
     pub(super) fn from_row((tag, first, second): (u8, u64, u64)) -> Result<Self, Error> {
-        let reason = match tag {
-            0 => return Ok(Self::Stored { arrival: first, created: second }),
-            1 => DropReason::Expired,
-            2 => DropReason::Evicted,
-            3 => DropReason::Retracted,
-            4 => DropReason::Refused,
-            _ => return Err(damaged(format!("an id has the unknown tag {tag}"))),
-        };
-        Ok(Self::Dropped { reason, forget_at: first })
+        match tag {
+            0 => Ok(Self::Stored { arrival: first, created: second }),
+            _ => Ok(Self::Dropped { reason: DropReason::from_tag(tag)?, forget_at: first }),
+        }
     }
 }
 
@@ -183,6 +210,18 @@ pub enum DropReason {
     Retracted = 3,
     /// Refused for a reason that its id commits to.
     Refused = 4,
+}
+
+impl DropReason {
+    pub(super) fn from_tag(tag: u8) -> Result<Self, Error> {
+        match tag {
+            1 => Ok(Self::Expired),
+            2 => Ok(Self::Evicted),
+            3 => Ok(Self::Retracted),
+            4 => Ok(Self::Refused),
+            _ => Err(damaged(format!("an id has the unknown tag {tag}"))),
+        }
+    }
 }
 
 /// The metadata of one bucket of one table.
@@ -208,127 +247,23 @@ impl Bucket {
     }
 }
 
-/// A row of [`ENTRIES`]: `received` u64 || `effort` u64 || `created` u64 || table number u32 || `EntryId` ||
-/// encoded entry.
-///
-/// The first 60 bytes let a query pass over an entry without decoding it, and an entry be dropped without
-/// computing its id.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct EntryRow<'a> {
-    pub(super) received: u64,
-    pub(super) effort: u64,
-    pub(super) created: u64,
-    pub(super) table_no: u32,
-    pub(super) id: EntryId,
-    pub(super) encoded: &'a [u8],
-}
-
-impl<'a> EntryRow<'a> {
-    pub(super) const PREFIX: usize = 60;
-
-    pub(super) fn to_bytes(self) -> Vec<u8> {
-        let mut row = Vec::with_capacity(Self::PREFIX + self.encoded.len());
-        row.extend_from_slice(&self.received.to_be_bytes());
-        row.extend_from_slice(&self.effort.to_be_bytes());
-        row.extend_from_slice(&self.created.to_be_bytes());
-        row.extend_from_slice(&self.table_no.to_be_bytes());
-        row.extend_from_slice(self.id.as_bytes());
-        row.extend_from_slice(self.encoded);
-        row
-    }
-
-    pub(super) fn parse(row: &'a [u8]) -> Result<Self, Error> {
-        fn split(row: &[u8]) -> Option<EntryRow<'_>> {
-            let (received, row) = row.split_first_chunk()?;
-            let (effort, row) = row.split_first_chunk()?;
-            let (created, row) = row.split_first_chunk()?;
-            let (table_no, row) = row.split_first_chunk()?;
-            let (id, encoded) = row.split_first_chunk()?;
-            Some(EntryRow {
-                received: u64::from_be_bytes(*received),
-                effort: u64::from_be_bytes(*effort),
-                created: u64::from_be_bytes(*created),
-                table_no: u32::from_be_bytes(*table_no),
-                id: EntryId::from_bytes(*id),
-                encoded,
-            })
-        }
-        split(row).ok_or_else(|| damaged(format!("an entry's row has only {} bytes", row.len())))
-    }
-
-    /// The header alone; that it belongs to the id was checked before the entry came in.
-    pub(super) fn header(&self) -> Result<Header, Error> {
-        let undecodable =
-            |reason: &dyn fmt::Display| damaged(format!("entry {} does not decode: {reason}", self.id));
-        let mut reader = Reader::new(self.encoded);
-        let header = reader.tuple(4).and_then(|()| reader.bytes(self.encoded.len()));
-        Header::decode(header.map_err(|error| undecodable(&error))?).map_err(|refusal| undecodable(&refusal))
-    }
-
-    /// Effort per byte; see [`score`].
-    pub(super) fn score(&self) -> u64 {
-        score(self.effort, self.encoded.len())
-    }
+/// Where an id is; one whose row makes no sense is left alone, as if it were dropped for ever.
+pub(super) fn place(
+    by_id: &impl ReadableTable<(u32, &'static [u8; 32]), (u8, u64, u64)>,
+    table_no: u32,
+    id: &EntryId,
+) -> Result<Option<Place>, Error> {
+    let Some(row) = by_id.get((table_no, id.as_bytes()))? else { return Ok(None) };
+    Ok(Some(Place::from_row(row.value()).unwrap_or_else(|error| {
+        tracing::error!(%id, %error, "an id is passed over");
+        Place::Dropped { reason: DropReason::Refused, forget_at: u64::MAX }
+    })))
 }
 
 /// Splits a row of [`TABLES`].
 pub(super) fn parse_table(row: &[u8]) -> Result<(TableId, &[u8]), Error> {
     let (id, spki) = row.split_first_chunk().ok_or_else(|| damaged("a table's row is cut off"))?;
     Ok((TableId::from_bytes(*id), spki))
-}
-
-/// Everything that an entry's rows are made of.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Facts<'a> {
-    pub(super) table_no: u32,
-    pub(super) arrival: u64,
-    pub(super) id: EntryId,
-    pub(super) effort: u64,
-    pub(super) length: usize,
-    pub(super) header: &'a Header,
-}
-
-impl Facts<'_> {
-    pub(super) fn bucket(&self, network: &Network) -> (u32, u16) {
-        (self.table_no, bucket_of(&self.id, network.bucket_bits))
-    }
-
-    pub(super) const fn table_key(&self) -> (u32, u64) {
-        (self.table_no, self.arrival)
-    }
-
-    /// One for each recipient; two are equal if their ids begin alike.
-    pub(super) fn recipient_keys(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.header.recipients.iter().map(|key| (recipient_prefix(key.recipient.as_bytes()), self.arrival))
-    }
-
-    pub(super) fn score_key(&self) -> (u32, u64, u64) {
-        (self.table_no, score(self.effort, self.length), self.arrival)
-    }
-
-    pub(super) fn epoch_key(&self, network: &Network) -> (u32, u64, u64) {
-        (self.table_no, network.epoch(self.header.created), self.arrival)
-    }
-
-    /// What the entry is charged for its space on the disk, in bytes.
-    pub(super) fn charge(&self) -> u64 {
-        charge::of_entry(self.length, self.header.recipients.len())
-    }
-
-    pub(super) fn expiry_key(&self) -> Option<(u64, u64)> {
-        self.header.expires.map(|expires| (expires, self.arrival))
-    }
-}
-
-/// The first 8 bytes of a recipient's id, as they stand in [`BY_RECIPIENT`].
-pub(super) fn recipient_prefix(id: &[u8; 32]) -> u64 {
-    id.first_chunk().map_or(0, |prefix| u64::from_be_bytes(*prefix))
-}
-
-/// Effort per byte as a fixed-point number with 16 fractional bits: who has least is evicted first.
-pub(super) fn score(effort: u64, length: usize) -> u64 {
-    let score = (u128::from(effort) << 16) / (length.max(1) as u128);
-    u64::try_from(score).unwrap_or(u64::MAX)
 }
 
 /// An error for rows that contradict this module.

@@ -1,11 +1,12 @@
 //! The store in numbers.
 
 use p2pdb_protocol::id::{EntryId, TableId};
-use redb::{Error, ReadTransaction, ReadableTable};
+use redb::Error;
 
 use super::{
-    index::number_of,
-    schema::{self, Place, State, TableTotals},
+    live::{Live, LiveTable},
+    schema::Place,
+    view::View,
 };
 
 /// What the store knows of an id (SPEC 6.3).
@@ -47,57 +48,47 @@ pub struct Stats {
     pub newest_arrival: u64,
     /// What entries and dropped ids are charged for their space, in bytes.
     pub charged_bytes: u64,
-    /// Length of the file, in bytes; it grows by doubling and may have holes.
+    /// Length of the index file and the log, in bytes; the index grows by doubling and may have holes.
     pub file_bytes: u64,
-    /// What the file takes on the disk, in bytes.
+    /// What they take on the disk, in bytes.
     pub disk_bytes: u64,
 }
 
 /// Every table with its counters.
-pub(super) fn summaries(txn: &ReadTransaction) -> Result<Vec<TableSummary>, Error> {
-    let totals = txn.open_table(schema::TABLE_TOTALS)?;
-    let mut summaries = Vec::new();
-    for row in txn.open_table(schema::TABLES)?.iter()? {
-        let (table_no, row) = row?;
-        let (table, _) = schema::parse_table(row.value())?;
-        let totals = totals.get(table_no.value())?.map(|row| TableTotals::from_row(row.value()));
-        let TableTotals { entries, bytes, newest, .. } = totals.unwrap_or_default();
-        summaries.push(TableSummary { table, entries, bytes, newest_arrival: newest });
-    }
-    Ok(summaries)
+pub(super) fn summaries(live: &Live) -> Vec<TableSummary> {
+    let summary = |LiveTable { id, totals, .. }: &LiveTable| TableSummary {
+        table: *id,
+        entries: totals.entries,
+        bytes: totals.bytes,
+        newest_arrival: totals.newest,
+    };
+    live.tables.values().map(summary).collect()
 }
 
-/// The store in numbers, without those of its file.
-pub(super) fn stats(txn: &ReadTransaction) -> Result<Stats, Error> {
-    let state = State::read(&txn.open_table(schema::STATE)?)?;
+/// The store in numbers, without those of its files.
+pub(super) fn stats(live: &Live) -> Stats {
     let mut stats = Stats {
-        dropped: state.dropped,
-        newest_arrival: state.newest(),
-        charged_bytes: state.charge,
+        tables: live.tables.len() as u64,
+        dropped: live.state.dropped,
+        newest_arrival: live.state.newest(),
+        charged_bytes: live.state.charge,
         ..Stats::default()
     };
-    for table in summaries(txn)? {
-        stats.tables += 1;
-        stats.entries += table.entries;
-        stats.bytes += table.bytes;
+    for table in live.tables.values() {
+        stats.entries += table.totals.entries;
+        stats.bytes += table.totals.bytes;
     }
-    Ok(stats)
+    stats
 }
 
 /// What is known of each id, in order.
-pub(super) fn presences(
-    txn: &ReadTransaction,
-    table: &TableId,
-    ids: &[EntryId],
-) -> Result<Vec<Presence>, Error> {
-    let Some(table_no) = number_of(txn, table)? else { return Ok(vec![Presence::Unknown; ids.len()]) };
-    let places = txn.open_table(schema::BY_ID)?;
-    let presence = |id: &EntryId| match places.get((table_no, id.as_bytes()))? {
+pub(super) fn presences(view: &View<'_>, table: &TableId, ids: &[EntryId]) -> Result<Vec<Presence>, Error> {
+    let table_no = view.live().number_of(table);
+    let Some(table_no) = table_no else { return Ok(vec![Presence::Unknown; ids.len()]) };
+    let presence = |id: &EntryId| match view.place(table_no, *id)? {
         None => Ok(Presence::Unknown),
-        Some(row) => Ok(match Place::from_row(row.value())? {
-            Place::Stored { .. } => Presence::Stored,
-            Place::Dropped { .. } => Presence::Dropped,
-        }),
+        Some(Place::Stored { .. }) => Ok(Presence::Stored),
+        Some(Place::Dropped { .. }) => Ok(Presence::Dropped),
     };
     ids.iter().map(presence).collect()
 }

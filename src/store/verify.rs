@@ -1,14 +1,14 @@
-//! Proves that the indexes are the data.
+//! Proves that the indexes are the log.
 //!
-//! Every entry must have its row in each index, every dropped id its two rows, and every bucket the count and
+//! Every frame must have its sum, every entry its row in each index, every dropped id its two rows, and every bucket the count and
 //! digest of its ids; then an index with as many rows as that makes has no row that leads nowhere. The work is
 //! done in pages on snapshots of their own, so that it can run beside everything else. Only the comparison of
 //! sums needs a store that nothing changes meanwhile, and is left out otherwise.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-};
+mod sketches;
+mod sums;
+
+use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 use p2pdb_protocol::{
@@ -19,10 +19,12 @@ use p2pdb_protocol::{
 use redb::{Error, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::{
-    Settings, StoreError, charge,
+    Core, Settings, StoreError,
     file::StoreFile,
     index::digest_of,
-    schema::{self, Bucket, EntryRow, Facts, Place, State, TableTotals, damaged, parse_table},
+    log::read_record,
+    record::{Facts, Location},
+    schema::{self, Bucket, Place, State, TableTotals, damaged, parse_table},
 };
 
 /// Rows of one snapshot.
@@ -82,9 +84,12 @@ struct Sums {
     tables: BTreeMap<u32, TableTotals>,
     recipients: u64,
     expiring: u64,
+    /// Bytes of records in each segment.
+    segments: BTreeMap<u32, u64>,
 }
 
 struct Run<'r> {
+    core: &'r Core,
     file: &'r StoreFile,
     settings: &'r Settings,
     progress: &'r dyn Fn(VerifyProgress),
@@ -96,21 +101,20 @@ struct Run<'r> {
 }
 
 /// Checks everything, telling `progress` after each page.
-pub(super) fn run(
-    file: &StoreFile,
-    settings: &Settings,
-    progress: &dyn Fn(VerifyProgress),
-) -> Result<Report, StoreError> {
+pub(super) fn run(core: &Core, progress: &dyn Fn(VerifyProgress)) -> Result<Report, StoreError> {
+    let (file, settings) = (&core.file, &core.settings);
     let (before, of) = file.read(|txn| {
         let rows = txn.open_table(schema::TABLE_NUMBERS)?.len()?
             + txn.open_table(schema::TABLES)?.len()?
-            + txn.open_table(schema::ENTRIES)?.len()?
+            + txn.open_table(schema::SEGMENTS)?.len()?
+            + txn.open_table(schema::LOCATIONS)?.len()?
             + txn.open_table(schema::DROPPED)?.len()?
             + txn.open_table(schema::BUCKETS)?.len()?;
         Ok((State::read(&txn.open_table(schema::STATE)?)?, rows))
     })?;
     let reached = VerifyProgress { done: 0, of };
     let mut run = Run {
+        core,
         file,
         settings,
         progress,
@@ -134,7 +138,8 @@ pub(super) fn run(
         run.report.check(is_right, || format!("table number {table_no}: its key is not that of {table}"));
         Ok(())
     })?;
-    run.pages(schema::ENTRIES, Run::entry)?;
+    run.segments()?;
+    run.pages(schema::LOCATIONS, |run, txn, arrival, row| run.entry(txn, arrival, Location::from_row(row)))?;
     run.pages(schema::DROPPED, |run, txn, (forget_at, table_no, id), ()| {
         run.report.dropped += 1;
         let place =
@@ -154,6 +159,7 @@ pub(super) fn run(
             .check(is_right, || format!("bucket {} of table number {} is not that of its ids", key.1, key.0));
         Ok(())
     })?;
+    run.sketches()?;
     file.read_once(|txn| run.compare_sums(txn, &before))?;
     Ok(run.report)
 }
@@ -191,41 +197,75 @@ impl Run<'_> {
         }
     }
 
-    fn entry(&mut self, txn: &ReadTransaction, arrival: u64, row: &[u8]) -> Result<(), Error> {
+    /// Checks the sums of all frames of the segments that entries are in.
+    fn segments(&mut self) -> Result<(), StoreError> {
+        let rows = self.file.read(|txn| {
+            let rows = txn.open_table(schema::SEGMENTS)?;
+            rows.iter()?
+                .map(|row| row.map(|(number, row)| (number.value(), row.value().1)).map_err(Error::from))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let segments = self.core.log.segments();
+        for (number, end) in rows {
+            // It may have been rewritten meanwhile.
+            if let Some(segment) = segments.get(&number)
+                && let Err(error) = self.core.log.frames(segment, end, |_| Ok(()))
+            {
+                self.report.check(false, || error.to_string());
+            }
+            self.reached.done += 1;
+            (self.progress)(self.reached);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, txn: &ReadTransaction, arrival: u64, location: Location) -> Result<(), Error> {
         self.report.entries += 1;
-        let decoded = EntryRow::parse(row).and_then(|row| Ok((row, trusted(row.encoded, self.settings)?)));
-        let (row, entry) = match decoded {
-            Ok(decoded) => decoded,
+        let segments = self.core.log.segments();
+        let read = read_record(&segments, &location, location.record_length()).and_then(|record| {
+            let (facts, encoded) = Facts::parse(&record)?;
+            Ok((trusted(encoded, self.settings)?, facts))
+        });
+        let (entry, facts) = match read {
+            Ok(read) => read,
             Err(error) => {
-                self.report.check(false, || format!("entry {arrival}: {error}"));
+                // Rewritten between the snapshot and now: the next page sees it elsewhere.
+                let is_here = !segments.contains_key(&location.segment)
+                    && self
+                        .file
+                        .read_once(|txn| {
+                            let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?;
+                            Ok(row.is_none_or(|row| Location::from_row(row.value()) != location))
+                        })
+                        .unwrap_or(false);
+                self.report.check(is_here, || format!("entry {arrival}: {error}"));
                 return Ok(());
             }
         };
+        let expected = Facts::of(&entry, location.table_no, arrival, facts.received)?;
         let (last_arrival, last_received) = self.last;
-        self.report.check(row.received >= last_received, || {
+        self.report.check(facts.received >= last_received, || {
             format!(
                 "entry {arrival} was received at {}, entry {last_arrival} before it at {last_received}",
-                row.received
+                facts.received
             )
         });
-        self.last = (arrival, row.received.max(last_received));
-        let (table_no, header, network) = (row.table_no, entry.header(), &self.settings.network);
-        let (id, effort, length) = (entry.id(), row.effort, row.encoded.len());
-        let facts = Facts { table_no, arrival, id, effort, length, header };
-        let recipients: BTreeSet<_> = facts.recipient_keys().collect();
+        self.last = (arrival, facts.received.max(last_received));
+        let (table_no, network, id) = (location.table_no, &self.settings.network, entry.id());
+        let recipients: Vec<_> = expected.recipient_keys().collect();
         self.sums.recipients += recipients.len() as u64;
-        self.sums.expiring += u64::from(header.expires.is_some());
+        self.sums.expiring += u64::from(expected.expires.is_some());
+        *self.sums.segments.entry(location.segment).or_default() += location.record_length() as u64;
         let totals = self.sums.tables.entry(table_no).or_default();
         totals.entries += 1;
-        totals.bytes += length as u64;
-        totals.charge += facts.charge();
+        totals.bytes += u64::from(expected.length);
+        totals.charge += location.charge();
         totals.newest = arrival;
 
         let table = txn
             .open_table(schema::TABLES)?
             .get(table_no)?
             .map(|row| parse_table(row.value()).map(|row| row.0));
-        let place = Place::Stored { arrival, created: header.created }.to_row();
         let is_in_recipients = {
             let index = txn.open_table(schema::BY_RECIPIENT)?;
             recipients
@@ -235,84 +275,36 @@ impl Run<'_> {
         };
         let expiries = txn.open_table(schema::BY_EXPIRY)?;
         let is_in_expiries =
-            facts.expiry_key().map(|key| expiries.get(key)).transpose()?.is_none_or(|row| row.is_some());
-        let score = txn.open_table(schema::BY_SCORE)?.get(facts.score_key())?.map(|charge| charge.value());
+            expected.expiry_key().map(|key| expiries.get(key)).transpose()?.is_none_or(|row| row.is_some());
+        let seconds = txn.open_table(schema::BY_RECEIVED)?;
+        let second = seconds.range(..=facts.received)?.next_back().transpose()?;
         let checks = [
-            ("its effort", effort == entry.effort() && row.created == header.created),
-            ("its own id", row.id == id),
-            ("tables", matches!(table, Some(Ok(table)) if table == header.table)),
+            ("its record", facts == expected && facts.at(location.segment, location.offset) == location),
+            ("tables", matches!(table, Some(Ok(table)) if table == entry.header().table)),
             (
                 "by_id",
                 txn.open_table(schema::BY_ID)?
                     .get((table_no, id.as_bytes()))?
-                    .is_some_and(|row| row.value() == place),
+                    .is_some_and(|row| row.value() == facts.place().to_row()),
             ),
             ("by_table", txn.open_table(schema::BY_TABLE)?.get(facts.table_key())?.is_some()),
             ("by_recipient", is_in_recipients.into_iter().all(|is_in| is_in)),
-            ("by_score", score == Some(facts.charge())),
-            ("by_epoch", txn.open_table(schema::BY_EPOCH)?.get(facts.epoch_key(network))?.is_some()),
+            (
+                "by_received",
+                second.is_some_and(|(at, first)| at.value() == facts.received && first.value() <= arrival),
+            ),
+            ("by_class", txn.open_table(schema::BY_CLASS)?.get(facts.class_key())?.is_some()),
+            (
+                "by_epoch",
+                txn.open_table(schema::BY_EPOCH)?
+                    .get(facts.epoch_key(network))?
+                    .is_some_and(|row| row.value() == id.as_bytes()),
+            ),
             ("by_expiry", is_in_expiries),
             ("buckets", txn.open_table(schema::BUCKETS)?.get(facts.bucket(network))?.is_some()),
         ];
         for (name, holds) in checks {
             self.report.check(holds, || format!("entry {arrival}, {id}: {name} does not say the same"));
-        }
-        Ok(())
-    }
-
-    fn compare_sums(&mut self, txn: &ReadTransaction, before: &State) -> Result<(), Error> {
-        let state = State::read(&txn.open_table(schema::STATE)?)?;
-        if state != *before {
-            return Ok(());
-        }
-        self.report.sums_compared = true;
-        let Self { report, sums, last, .. } = self;
-        let mut charged = report.dropped * charge::DROPPED;
-        let mut tables = BTreeMap::new();
-        for row in txn.open_table(schema::TABLE_TOTALS)?.iter()? {
-            let (table_no, row) = row?;
-            tables.insert(table_no.value(), TableTotals::from_row(row.value()));
-        }
-        for (table_no, kept) in &tables {
-            // The newest entry that ever was may be gone.
-            let found = sums.tables.get(table_no).copied().unwrap_or_default();
-            let is_right =
-                TableTotals { newest: found.newest, ..*kept } == found && kept.newest >= found.newest;
-            report.check(is_right, || {
-                format!("table number {table_no}: the totals are {kept:?}, expected {found:?}")
-            });
-            charged += found.charge;
-        }
-        let uncounted = sums.tables.keys().filter(|table_no| !tables.contains_key(table_no)).count();
-        let entries = report.entries;
-        let (last_arrival, last_received) = *last;
-        report.check(state.next_arrival > last_arrival && state.last_received >= last_received, || {
-            format!("the counters {state:?} lie before entry {last_arrival}, received at {last_received}")
-        });
-        let last_table = txn.open_table(schema::TABLES)?.last()?.map_or(0, |(table_no, _)| table_no.value());
-        report.check(state.next_table > u64::from(last_table), || {
-            format!(
-                "the next table would have number {}, although there is number {last_table}",
-                state.next_table
-            )
-        });
-        for (name, got, expected) in [
-            ("tables without totals", uncounted as u64, 0),
-            ("bytes charged", state.charge, charged),
-            ("ids dropped", state.dropped, report.dropped),
-            (
-                "table numbers",
-                txn.open_table(schema::TABLE_NUMBERS)?.len()?,
-                txn.open_table(schema::TABLES)?.len()?,
-            ),
-            ("rows of by_id", txn.open_table(schema::BY_ID)?.len()?, entries + report.dropped),
-            ("rows of by_table", txn.open_table(schema::BY_TABLE)?.len()?, entries),
-            ("rows of by_recipient", txn.open_table(schema::BY_RECIPIENT)?.len()?, sums.recipients),
-            ("rows of by_score", txn.open_table(schema::BY_SCORE)?.len()?, entries),
-            ("rows of by_epoch", txn.open_table(schema::BY_EPOCH)?.len()?, entries),
-            ("rows of by_expiry", txn.open_table(schema::BY_EXPIRY)?.len()?, sums.expiring),
-        ] {
-            report.check(got == expected, || format!("{name}: {got}, expected {expected}"));
         }
         Ok(())
     }

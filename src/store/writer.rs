@@ -1,26 +1,25 @@
-//! The one writer: a thread that takes whatever is queued into one transaction and answers when it is durable.
+//! The one writer: a thread that takes whatever is queued into one frame of the log and answers when it is durable.
 
-use std::{
-    collections::HashSet,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+mod intake;
+
+use std::{sync::Arc, thread::JoinHandle};
 
 use p2pdb_protocol::id::{EntryId, TableId};
-use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::intake::{Committed, NewEntry};
 use super::{
     Core, StoreError,
-    batch::{Batch, Committed, NewEntry},
     index::FreshDigest,
-    retention::{self, STEP, Swept},
-    schema::{self, Bucket, DropReason},
+    log::Appender,
+    merge::{Job, guarded},
+    retention::{STEP, Swept},
+    schema::DropReason,
 };
 
 /// Requests that wait for the writer, at most; who has another one waits before it is taken.
 pub(super) const QUEUE: usize = 256;
-/// Entries of one transaction, unless a single request has more.
+/// Entries of one frame, unless a single request has more.
 const GROUP_ENTRIES: usize = 4096;
 
 /// Where the answer to a request goes.
@@ -30,53 +29,165 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Request {
     Commit(Vec<NewEntry>, Answer<Vec<Committed>>),
     Drop(TableId, EntryId, DropReason, Answer<()>),
+    /// Merge all that was committed before.
+    Merge(Answer<()>),
     Digests(Vec<FreshDigest>),
     Sweep(Answer<Swept>),
     Compact(Answer<bool>),
     Close(Answer<()>),
 }
 
-/// The requests that share one transaction.
+/// The requests that share one frame.
 #[derive(Default)]
 struct Group {
     commits: Vec<(Vec<NewEntry>, Answer<Vec<Committed>>)>,
     drops: Vec<(TableId, EntryId, DropReason, Answer<()>)>,
-    digests: Vec<FreshDigest>,
     entries: usize,
     bytes: usize,
 }
 
-/// Serves requests until the store is closed or its last handle is gone.
-pub(super) fn run(core: &Arc<Core>, mut requests: mpsc::Receiver<Request>) {
-    while let Some(first) = requests.blocking_recv() {
-        let mut group = Group::default();
-        let mut next = Some(first);
-        let mut alone = None;
-        while let Some(request) = next {
-            alone = group.add(request);
-            if alone.is_some() || group.entries >= GROUP_ENTRIES || group.bytes >= core.settings.batch_bytes {
-                break;
+/// What the writer works with.
+pub(super) struct Writer {
+    pub(super) core: Arc<Core>,
+    pub(super) log: Appender,
+    pub(super) jobs: mpsc::Sender<Job>,
+    /// Tells when the last generation that was full is merged.
+    pub(super) merging: Option<oneshot::Receiver<Result<(), StoreError>>>,
+    pub(super) merger: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Serves requests until the store is closed or its last handle is gone.
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut group = Group::default();
+            let mut next = Some(first);
+            let mut alone = None;
+            while let Some(request) = next {
+                alone = group.add(request);
+                let is_full = group.entries >= GROUP_ENTRIES || group.bytes >= self.core.settings.batch_bytes;
+                if alone.is_some() || is_full {
+                    break;
+                }
+                next = requests.try_recv().ok();
             }
-            next = requests.try_recv().ok();
+            self.commit(group);
+            match alone {
+                Some(Request::Merge(answer)) => self.ask(Job::Merge(answer)),
+                Some(Request::Sweep(answer)) => self.ask(Job::Sweep(answer)),
+                Some(Request::Compact(answer)) => self.ask(Job::Compact(answer)),
+                // If the merger is busy, the next one who asks computes them again.
+                Some(Request::Digests(digests)) => drop(self.jobs.try_send(Job::Digests(digests))),
+                Some(Request::Close(answer)) => {
+                    requests.close();
+                    return self.close(answer);
+                }
+                _ => {}
+            }
         }
-        group.commit(core);
-        // Whoever asked may have gone away meanwhile; the work was done all the same.
-        match alone {
-            Some(Request::Sweep(answer)) => drop(answer.send(guarded(core, || sweep(core)))),
-            Some(Request::Compact(answer)) => {
-                drop(answer.send(guarded(core, || core.file.compact())));
+    }
+
+    fn commit(&mut self, group: Group) {
+        let Group { commits, drops, .. } = group;
+        let core = Arc::clone(&self.core);
+        if !commits.is_empty() {
+            let (new, answers): (Vec<_>, Vec<_>) = commits.into_iter().unzip();
+            let lengths: Vec<_> = new.iter().map(Vec::len).collect();
+            let new: Vec<_> = new.into_iter().flatten().collect();
+            match guarded(&core, || self.store(&new)) {
+                Ok(outcomes) => {
+                    let mut outcomes = outcomes.into_iter();
+                    for (answer, length) in answers.into_iter().zip(lengths) {
+                        // Whoever asked may have gone away meanwhile; the work was done all the same.
+                        let _ = answer.send(Ok(outcomes.by_ref().take(length).collect()));
+                    }
+                }
+                Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
             }
-            Some(Request::Close(answer)) => {
-                requests.close();
-                drop(answer.send(core.file.close()));
-            }
-            _ => {}
         }
+        if !drops.is_empty() {
+            let wanted: Vec<_> = drops.iter().map(|(table, id, reason, _)| (*table, *id, *reason)).collect();
+            let result = guarded(&core, || self.drop_for_good(&wanted));
+            drops.into_iter().for_each(|(.., answer)| drop(answer.send(result.clone())));
+        }
+        if self.is_full()
+            && let Err(error) = self.make_room()
+        {
+            tracing::warn!(%error, "the log could not be merged into the indexes, and is tried again");
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let most = self.core.settings.delta_bytes;
+        self.core.delta.grow(|last| last.is_full(most)).unwrap_or(false)
+    }
+
+    /// Makes sure that the delta can take another frame: when the last generation is full, it is merged while the next
+    /// one grows, and who comes too early waits.
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        if let Some(merging) = self.merging.take()
+            && !matches!(merging.blocking_recv(), Ok(Ok(())))
+        {
+            // Once more, and with nothing put on top of it.
+            let (answer, merged) = oneshot::channel();
+            let _ = self.jobs.blocking_send(Job::Merge(answer));
+            if let Err(error) = merged.blocking_recv().unwrap_or(Err(StoreError::Closed)) {
+                let (answer, merged) = oneshot::channel();
+                let _ = answer.send(Err(error.clone()));
+                self.merging = Some(merged);
+                return Err(error);
+            }
+        }
+        let (answer, merged) = oneshot::channel();
+        self.ask(Job::Merge(answer));
+        self.merging = Some(merged);
+        Ok(())
+    }
+
+    /// Asks the merger for something that begins with merging all there is.
+    fn ask(&self, job: Job) {
+        self.core.delta.freeze();
+        // If it is gone, so is the answer, and that is one.
+        let _ = self.jobs.blocking_send(job);
+    }
+
+    /// Drops what must go so that `tables`, and all together, keep to their limits; the arrival numbers of that.
+    fn evict(&self, tables: Vec<u32>, new: usize) -> Result<Vec<u64>, StoreError> {
+        let (answer, evicted) = oneshot::channel();
+        // At least as many as came in, so that a store at its limit stays there.
+        self.ask(Job::Evict(tables, 2 * new + STEP, answer));
+        evicted.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Merges, which forgets ids of which there are too many.
+    fn forget(&self) -> Result<(), StoreError> {
+        let (answer, merged) = oneshot::channel();
+        self.ask(Job::Merge(answer));
+        merged.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn close(self, answer: Answer<()>) {
+        let (done, merged) = oneshot::channel();
+        self.ask(Job::Merge(done));
+        if let Ok(Err(error)) = merged.blocking_recv() {
+            tracing::warn!(%error, "the log is merged at the next opening");
+        }
+        // It may be rewriting segments.
+        drop(self.jobs);
+        if self.merger.join().is_err() {
+            tracing::error!("the merger of the store panicked");
+        }
+        let closed = self.core.file.close();
+        self.core.log.unlock();
+        let _ = answer.send(closed);
     }
 }
 
 impl Group {
-    /// Takes a request, or gives back one that cannot share a transaction.
+    /// Takes a request, or gives back one that cannot share a frame.
     fn add(&mut self, request: Request) -> Option<Request> {
         match request {
             Request::Commit(entries, answer) => {
@@ -88,85 +199,8 @@ impl Group {
                 self.entries += 1;
                 self.drops.push((table, id, reason, answer));
             }
-            Request::Digests(mut digests) => self.digests.append(&mut digests),
             alone => return Some(alone),
         }
         None
     }
-
-    fn commit(self, core: &Core) {
-        let Self { mut commits, drops, digests, .. } = self;
-        if commits.is_empty() && drops.is_empty() && digests.is_empty() {
-            return;
-        }
-        let mut new = Vec::with_capacity(self.entries);
-        let lengths: Vec<_> = commits.iter().map(|(entries, _)| entries.len()).collect();
-        for (entries, _) in &mut commits {
-            new.append(entries);
-        }
-        let result = guarded(core, || {
-            core.file.write(|txn| {
-                let digested = save_digests(txn, &digests)?;
-                let mut batch = Batch::open(txn, &core.settings, core.clock.now())?;
-                let mut outcomes = batch.insert(&new)?;
-                for (table, id, reason, _) in &drops {
-                    batch.drop_for_good(*table, *id, *reason)?;
-                }
-                let touched = batch.touched();
-                // At least as many as came in, so that a store at its limit stays there.
-                let evicted = retention::evict(&mut batch, &touched, 2 * new.len() + STEP)?;
-                batch.forget((evicted.len() + drops.len()) as u64)?;
-                let evicted: HashSet<_> = evicted.into_iter().collect();
-                for outcome in &mut outcomes {
-                    if matches!(outcome, Committed::Stored { arrival } if evicted.contains(arrival)) {
-                        *outcome = Committed::Dropped;
-                    }
-                }
-                Ok((outcomes, batch.finish()? || digested))
-            })
-        });
-        match result {
-            Ok(outcomes) => {
-                let mut outcomes = outcomes.into_iter();
-                for ((_, answer), length) in commits.into_iter().zip(lengths) {
-                    let _ = answer.send(Ok(outcomes.by_ref().take(length).collect()));
-                }
-                drops.into_iter().for_each(|(.., answer)| drop(answer.send(Ok(()))));
-            }
-            Err(error) => {
-                commits.into_iter().for_each(|(_, answer)| drop(answer.send(Err(error.clone()))));
-                drops.into_iter().for_each(|(.., answer)| drop(answer.send(Err(error.clone()))));
-            }
-        }
-    }
-}
-
-fn sweep(core: &Core) -> Result<Swept, StoreError> {
-    core.file.write(|txn| {
-        let mut batch = Batch::open(txn, &core.settings, core.clock.now())?;
-        let swept = retention::sweep(&mut batch)?;
-        Ok((swept, batch.finish()?))
-    })
-}
-
-/// Notes digests that a reader computed, where their bucket did not change since.
-fn save_digests(txn: &redb::WriteTransaction, digests: &[FreshDigest]) -> Result<bool, redb::Error> {
-    let mut rows = txn.open_table(schema::BUCKETS)?;
-    let mut saved = false;
-    for fresh in digests {
-        let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else { continue };
-        if bucket.changed == fresh.changed && bucket.digested != fresh.changed {
-            rows.insert(
-                fresh.key,
-                Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket }.as_row(),
-            )?;
-            saved = true;
-        }
-    }
-    Ok(saved)
-}
-
-/// A damaged file can make redb panic: that must not end the writer, which others wait for.
-fn guarded<T>(core: &Core, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(core.panicked()))
 }

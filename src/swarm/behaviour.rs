@@ -10,7 +10,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
-use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put};
+use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync};
 
 use crate::{
     swarm::{Config, KadMode, ip_limits},
@@ -19,10 +19,14 @@ use crate::{
 
 /// Heartbeats of connections; two failures in a row close one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Concurrent streams of one operation on one connection, both ways.
-const MAX_STREAMS: usize = 64;
+/// Concurrent streams of one operation on one connection, both ways: those of a peer that keeps to its share, of this end,
+/// and of those that are just closing.
+const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Provider records that a node keeps for others.
 const MAX_PROVIDED_KEYS: usize = 4096;
+/// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
+const MAX_IHAVE: usize = 512;
+const MAX_GOSSIP_BYTES: usize = 32 << 10;
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -42,6 +46,7 @@ pub(crate) struct Behaviour {
     pub(crate) index: request_response::Behaviour<wire::Codec<Index>>,
     pub(crate) get: request_response::Behaviour<wire::Codec<Get>>,
     pub(crate) put: request_response::Behaviour<wire::Codec<Put>>,
+    pub(crate) sync: request_response::Behaviour<wire::Codec<sync::Sync>>,
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
@@ -79,11 +84,12 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             kad: kademlia(local, config),
-            gossip: gossip()?,
+            gossip: gossip(config.serve)?,
             hello: exchange(config, &budget, Duration::from_secs(15)),
             index: exchange(config, &budget, Duration::from_secs(30)),
             get: exchange(config, &budget, Duration::from_secs(30)),
             put: exchange(config, &budget, Duration::from_secs(30)),
+            sync: exchange(config, &budget, Duration::from_secs(30)),
             relay_client: nat.relay_client.then_some(relay_client).into(),
             relay_server: nat
                 .relay_server
@@ -144,9 +150,17 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
     kad
 }
 
-fn gossip() -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
-    let config = gossipsub::ConfigBuilder::default()
-        .max_transmit_size(announce::MAX_BYTES + 512)
+fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
+    let mut config = gossipsub::ConfigBuilder::default();
+    if !serves {
+        // Who cannot serve what it would forward stays out of the mesh: nodes tell it everything beside it (SPEC 9.4).
+        config.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
+    }
+    let config = config
+        // Lists of what could be announced are longer than an announce when there is much news: a peer that sends one
+        // that is too long loses its stream.
+        .max_transmit_size(MAX_GOSSIP_BYTES)
+        .max_control_messages_sent(MAX_IHAVE)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         // An announce is passed on only after its entries were fetched and verified.
         .validate_messages()

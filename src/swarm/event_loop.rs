@@ -14,10 +14,8 @@ use libp2p::{
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use p2pdb_protocol::{
-    codec::{bounded::List, lenient},
-    id::{EntryId, TableId},
     limits,
-    message::{Reply, announce, hello::Hello},
+    message::{Reply, hello::Hello},
     network::Network,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -26,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::monotonic,
     swarm::{
-        Announced, Conduct, Event, PeerStatus, SwarmStatus,
+        Conduct, Event, PeerStatus, SwarmStatus,
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
         exchange::{AllWaiting, Exchange, Outlets},
-        handle,
+        gossip::Topic,
         ip_limits::Origin,
         score::{Scores, Verdict},
     },
@@ -51,13 +49,13 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     address: Multiaddr,
     inbound: bool,
     connections: HashSet<ConnectionId>,
     agent: String,
     identified: bool,
-    serves: bool,
+    pub(super) serves: bool,
     relays: bool,
 }
 
@@ -70,12 +68,13 @@ pub(super) struct EventLoop {
     pub(super) waiting: AllWaiting,
     /// Answers handed over and not yet sent.
     pub(super) answering: usize,
-    network: Network,
+    pub(super) network: Network,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
-    peers: HashMap<PeerId, Peer>,
+    pub(super) peers: HashMap<PeerId, Peer>,
     scores: Scores,
-    topics: HashMap<gossipsub::TopicHash, TableId>,
+    /// Topics by their names, and how many take part in each.
+    pub(super) topics: HashMap<gossipsub::TopicHash, (Topic, usize)>,
     dialing: HashMap<ConnectionId, Dialer>,
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
@@ -174,6 +173,7 @@ impl EventLoop {
                 }
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
+                    self.listens_only(&peer_id, false);
                     self.emit(Event::Lost { peer: peer_id });
                 }
             }
@@ -205,6 +205,7 @@ impl EventLoop {
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Hello(event) => self.on_exchange::<Hello>(event),
+            BehaviourEvent::Sync(event) => self.on_exchange::<p2pdb_protocol::message::sync::Sync>(event),
             BehaviourEvent::Index(event) => self.on_exchange::<p2pdb_protocol::message::index::Index>(event),
             BehaviourEvent::Get(event) => self.on_exchange::<p2pdb_protocol::message::get::Get>(event),
             BehaviourEvent::Put(event) => self.on_exchange::<p2pdb_protocol::message::put::Put>(event),
@@ -254,25 +255,11 @@ impl EventLoop {
         if first {
             let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);
             if same_network {
+                self.listens_only(&peer, !serves);
                 self.emit(Event::Met { peer, serves });
             } else {
                 tracing::debug!(%peer, got = info.protocol_version, "a peer of another network");
             }
-        }
-    }
-
-    fn on_gossip(&mut self, source: PeerId, message_id: gossipsub::MessageId, message: &gossipsub::Message) {
-        let Some(table) = self.topics.get(&message.topic).copied() else {
-            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
-        };
-        let Ok(ids) = announce::decode(&message.data) else {
-            self.report(source, Conduct::Misbehaviour);
-            return self.judge(&message_id, &source, gossipsub::MessageAcceptance::Reject);
-        };
-        let announced = Announced { source, table, ids, message_id };
-        if let Err(error) = self.outlets.announced.try_send(announced) {
-            let Announced { message_id, .. } = error.into_inner();
-            self.judge(&message_id, &source, gossipsub::MessageAcceptance::Ignore);
         }
     }
 
@@ -327,6 +314,7 @@ impl EventLoop {
         // Its answer shows that it serves, even if identify has not said so yet.
         if let Some(known) = self.peers.get_mut(&peer) {
             known.serves = true;
+            self.listens_only(&peer, false);
             self.emit(Event::Introduced { peer });
         }
     }
@@ -383,48 +371,6 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn subscribe(&mut self, table: TableId) {
-        let topic = handle::topic(&self.network, &table);
-        match self.swarm.behaviour_mut().gossip.subscribe(&topic) {
-            Ok(_) => {
-                self.topics.insert(topic.hash(), table);
-            }
-            Err(error) => tracing::warn!(%table, %error, "cannot subscribe to announces"),
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, table: TableId) {
-        let topic = handle::topic(&self.network, &table);
-        self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
-        self.topics.remove(&topic.hash());
-    }
-
-    pub(super) fn announce(&mut self, table: TableId, ids: Vec<EntryId>) -> bool {
-        let topic = handle::topic(&self.network, &table);
-        let Ok(data) = List::try_from(ids)
-            .map_err(|_| ())
-            .and_then(|ids: announce::Announce| lenient::to_vec(&ids).map_err(|_| ()))
-        else {
-            return false;
-        };
-        match self.swarm.behaviour_mut().gossip.publish(topic, data) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(%table, %error, "nobody heard an announce");
-                false
-            }
-        }
-    }
-
-    pub(super) fn judge(
-        &mut self,
-        message_id: &gossipsub::MessageId,
-        source: &PeerId,
-        acceptance: gossipsub::MessageAcceptance,
-    ) {
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(message_id, source, acceptance);
-    }
-
     pub(super) fn serving_peers(&self) -> Vec<PeerId> {
         self.peers.iter().filter(|(_, peer)| peer.serves).map(|(id, _)| *id).collect()
     }
@@ -461,6 +407,7 @@ impl EventLoop {
             listening: self.swarm.listeners().map(ToString::to_string).collect(),
             external: self.swarm.external_addresses().map(ToString::to_string).collect(),
             peers: peers.collect(),
+            topics: self.topics.len(),
             dht_peers: 0,
             banned: 0,
         };

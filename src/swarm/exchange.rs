@@ -6,15 +6,19 @@ use libp2p::{
     PeerId,
     request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
 };
-use p2pdb_protocol::message::{Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put};
+use p2pdb_protocol::message::{
+    Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put, sync::Sync,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     swarm::{
-        Announced, Conduct,
+        Conduct,
         behaviour::Behaviour,
         event_loop::{Command, EventLoop},
+        gossip::Announced,
         ip_limits::Origin,
+        share::{Share, Shares},
     },
     wire::{self, Received, Rejected},
 };
@@ -32,13 +36,20 @@ pub struct Incoming<O: Operation> {
     /// What it asks.
     pub request: Received<O::Request>,
     /// Where the answer goes.
-    pub responder: Responder<O>,
+    responder: Responder<O>,
+    /// Its place among those of the same peer.
+    _share: Share,
 }
 
 impl<O: Operation> Incoming<O> {
     /// Takes the request out; its bytes stay charged to the budget until `self` is dropped.
     pub fn take_request(&mut self) -> Option<O::Request> {
         std::mem::replace(&mut self.request.request, Err(Rejected::Malformed)).ok()
+    }
+
+    /// Gives up the request's bytes and its place among those of the peer, and keeps the way back.
+    pub fn into_responder(self) -> Responder<O> {
+        self.responder
     }
 }
 
@@ -62,11 +73,33 @@ impl<O: Exchange> Responder<O> {
 
 /// Where requests and announces of peers go.
 pub(super) struct Outlets {
-    pub(super) hello: mpsc::Sender<Incoming<Hello>>,
-    pub(super) index: mpsc::Sender<Incoming<Index>>,
-    pub(super) get: mpsc::Sender<Incoming<Get>>,
-    pub(super) put: mpsc::Sender<Incoming<Put>>,
-    pub(super) announced: mpsc::Sender<Announced>,
+    pub(super) hello: Outlet<Incoming<Hello>>,
+    pub(super) index: Outlet<Incoming<Index>>,
+    pub(super) get: Outlet<Incoming<Get>>,
+    pub(super) put: Outlet<Incoming<Put>>,
+    pub(super) sync: Outlet<Incoming<Sync>>,
+    pub(super) announced: Outlet<Announced>,
+}
+
+/// A bounded queue of which each peer gets a share.
+#[derive(Debug)]
+pub(super) struct Outlet<T> {
+    queue: mpsc::Sender<T>,
+    shares: Shares,
+}
+
+impl<T> Outlet<T> {
+    /// A queue of so many places, of which a peer gets so many, and its other end.
+    pub(super) fn new(places: usize, per_peer: usize) -> (Self, mpsc::Receiver<T>) {
+        let (queue, receiver) = mpsc::channel(places);
+        (Self { queue, shares: Shares::new(per_peer) }, receiver)
+    }
+
+    /// A place for something of `peer`; none if the queue is full or the peer has its share.
+    pub(super) fn reserve(&self, peer: PeerId) -> Option<(mpsc::Permit<'_, T>, Share)> {
+        let share = self.shares.take(peer)?;
+        Some((self.queue.try_reserve().ok()?, share))
+    }
 }
 
 /// Requests that wait for a response.
@@ -79,6 +112,7 @@ pub(super) struct AllWaiting {
     index: Waiting<Index>,
     get: Waiting<Get>,
     put: Waiting<Put>,
+    sync: Waiting<Sync>,
 }
 
 /// Where the parts of an operation stand in the event loop.
@@ -91,7 +125,7 @@ pub trait Exchange: Operation {
     fn waiting(all: &mut AllWaiting) -> &mut Waiting<Self>;
     #[doc(hidden)]
     #[allow(private_interfaces)]
-    fn outlet(outlets: &Outlets) -> &mpsc::Sender<Incoming<Self>>;
+    fn outlet(outlets: &Outlets) -> &Outlet<Incoming<Self>>;
 }
 
 macro_rules! exchange {
@@ -106,7 +140,7 @@ macro_rules! exchange {
                 &mut all.$field
             }
 
-            fn outlet(outlets: &Outlets) -> &mpsc::Sender<Incoming<Self>> {
+            fn outlet(outlets: &Outlets) -> &Outlet<Incoming<Self>> {
                 &outlets.$field
             }
         }
@@ -117,6 +151,7 @@ exchange!(Hello, hello);
 exchange!(Index, index);
 exchange!(Get, get);
 exchange!(Put, put);
+exchange!(Sync, sync);
 
 type ExchangeEvent<O> =
     request_response::Event<Received<<O as Operation>::Request>, Reply<<O as Operation>::Response>>;
@@ -174,16 +209,12 @@ impl EventLoop {
             }
             Err(Rejected::Overloaded) => Reply::retry(Status::Busy, RETRY_AFTER_MS),
             Ok(_) => {
-                let responder = Responder { channel, commands: self.own_commands.clone() };
-                let incoming = Incoming { peer, origin: self.origin(&peer), request, responder };
-                match O::outlet(&self.outlets).try_send(incoming) {
-                    Ok(()) => return,
-                    Err(error) => {
-                        let channel = error.into_inner().responder.channel;
-                        let reply = Reply::retry(Status::Busy, RETRY_AFTER_MS);
-                        return self.respond::<O>(channel, reply);
-                    }
+                if let Some((place, share)) = O::outlet(&self.outlets).reserve(peer) {
+                    let responder = Responder { channel, commands: self.own_commands.clone() };
+                    let origin = self.origin(&peer);
+                    return place.send(Incoming { peer, origin, request, responder, _share: share });
                 }
+                Reply::retry(Status::Busy, RETRY_AFTER_MS)
             }
         };
         self.respond::<O>(channel, refusal);

@@ -14,8 +14,8 @@ use libp2p::{
 };
 use lru::LruCache;
 use p2pdb_protocol::{
-    id::{EntryId, TableId},
-    message::{Reply, Status, announce},
+    id::TableId,
+    message::{Reply, Status},
     network::Network,
 };
 use serde::Serialize;
@@ -28,14 +28,14 @@ use crate::{
         Conduct, Event,
         event_loop::{Command, EventLoop},
         exchange::Exchange,
-        ip_limits::Origin,
+        gossip::{News, Topic},
     },
 };
 
 /// Requests under way in all.
-const MAX_REQUESTS: usize = 64;
-/// Requests under way per peer and operation.
-const MAX_REQUESTS_PER_PEER: usize = 8;
+const MAX_REQUESTS: usize = 256;
+/// Requests under way per peer and operation: as many as a peer takes at a time.
+const MAX_REQUESTS_PER_PEER: usize = super::INBOX_PER_PEER;
 /// Peers whose requests are counted.
 const MAX_COUNTED_PEERS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// A request is given up after this time, whatever the swarm says of it.
@@ -105,6 +105,8 @@ pub struct SwarmStatus {
     pub external: Vec<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
+    /// Topics whose gossip this end takes part in.
+    pub topics: usize,
     /// Peers in the DHT's routing table.
     pub dht_peers: usize,
     /// Banned peers.
@@ -232,22 +234,9 @@ impl Handle {
         address.await.ok().flatten()
     }
 
-    /// The IP address, or network, that a connected peer is charged for.
-    pub async fn origin_of(&self, peer: PeerId) -> Option<Origin> {
-        Origin::of_multiaddr(&self.address_of(peer).await?)
-    }
-
     /// Tells the listeners that a node has introduced itself.
     pub async fn introduced(&self, peer: PeerId) {
         self.tell(move |event_loop| event_loop.introduced(peer)).await;
-    }
-
-    /// Closes the connections with a peer.
-    pub async fn disconnect(&self, peer: PeerId) {
-        self.tell(move |event_loop| {
-            let _ = event_loop.swarm.disconnect_peer_id(peer);
-        })
-        .await;
     }
 
     /// Keeps a peer away for so long.
@@ -260,24 +249,32 @@ impl Handle {
         self.tell(move |event_loop| event_loop.report(peer, conduct)).await;
     }
 
-    /// Takes part in the gossip about a table.
-    pub async fn subscribe(&self, table: TableId) {
-        self.tell(move |event_loop| event_loop.subscribe(table)).await;
+    /// Takes part in the gossip of a topic, until [`Handle::unsubscribe`] was called as often as this.
+    pub async fn subscribe(&self, topic: Topic) {
+        self.tell(move |event_loop| event_loop.subscribe(topic)).await;
     }
 
-    /// Leaves the gossip about a table.
-    pub async fn unsubscribe(&self, table: TableId) {
-        self.tell(move |event_loop| event_loop.unsubscribe(table)).await;
+    /// Leaves the gossip of a topic, unless others subscribed to it.
+    pub async fn unsubscribe(&self, topic: Topic) {
+        self.tell(move |event_loop| event_loop.unsubscribe(topic)).await;
     }
 
-    /// Announces entries of a table; at most [`p2pdb_protocol::limits::MAX_ANNOUNCE_IDS`]. Says whether any peer
-    /// listens.
-    pub async fn announce(&self, table: TableId, ids: Vec<EntryId>) -> bool {
+    /// Announces news. Says whether any peer listens.
+    pub async fn announce(&self, news: News) -> bool {
         self.ask(move |event_loop, answer| {
-            let _ = answer.send(event_loop.announce(table, ids));
+            let _ = answer.send(event_loop.announce(&news));
         })
         .await
         .unwrap_or(false)
+    }
+
+    /// Nodes that pass on the announces of a topic to this one, and it to them.
+    pub async fn forwarders(&self, topic: Topic) -> Vec<PeerId> {
+        self.ask(move |event_loop, answer| {
+            let _ = answer.send(event_loop.forwarders(topic));
+        })
+        .await
+        .unwrap_or_default()
     }
 
     /// Says what becomes of a held announce.
@@ -293,11 +290,6 @@ impl Handle {
     /// Tells the DHT that this node mirrors a table.
     pub async fn provide(&self, table: TableId) {
         self.tell(move |event_loop| event_loop.provide(provider_key(&table))).await;
-    }
-
-    /// Tells the DHT that this node mirrors a table no longer.
-    pub async fn stop_providing(&self, table: TableId) {
-        self.tell(move |event_loop| event_loop.stop_providing(provider_key(&table))).await;
     }
 
     /// Asks the DHT which nodes mirror a table.
@@ -390,9 +382,4 @@ fn request_error<O: Exchange>(failure: OutboundFailure) -> RequestError {
 fn provider_key(table: &TableId) -> libp2p::kad::RecordKey {
     let hash = Sha256::new().chain_update("p2pdb table v1").chain_update(table.as_bytes()).finalize();
     libp2p::kad::RecordKey::new(&hash)
-}
-
-/// The gossip topic of a table.
-pub(super) fn topic(network: &Network, table: &TableId) -> gossipsub::IdentTopic {
-    gossipsub::IdentTopic::new(announce::topic(network, table))
 }

@@ -5,35 +5,42 @@ mod behaviour;
 mod dht;
 mod event_loop;
 mod exchange;
+mod gossip;
 mod handle;
 pub mod ip_limits;
 pub mod routes;
 mod score;
+mod share;
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, gossipsub, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
-    id::TableId,
-    message::{announce::Announce, get::Get, hello::Hello, index::Index, put::Put},
+    message::{get::Get, hello::Hello, index::Index, put::Put, sync::Sync},
     network::Network,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::ip_limits::IpLimits;
 pub use self::{
     address::is_reachable_from,
     exchange::{Exchange, Incoming, Responder},
+    gossip::{Announced, News, Topic},
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
+use self::{exchange::Outlet, ip_limits::IpLimits};
 use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
-const INBOX: usize = 64;
+pub const INBOX: usize = 256;
+/// Requests of one peer and operation that wait or are being answered; further ones are answered "busy", so that no peer
+/// can keep out the others.
+pub const INBOX_PER_PEER: usize = 64;
 /// Announces that wait to be fetched; further ones are dropped, and made up for by reconciliation.
 const ANNOUNCES: usize = 256;
+/// Announces of one peer that wait or are being fetched.
+const ANNOUNCES_PER_PEER: usize = 32;
 const COMMANDS: usize = 256;
 const EVENTS: usize = 256;
 
@@ -190,19 +197,6 @@ pub enum Event {
     },
 }
 
-/// An announce that waits for its entries to be fetched and verified (SPEC 9.2).
-#[derive(Debug)]
-pub struct Announced {
-    /// Who forwarded it, and can serve the entries.
-    pub source: PeerId,
-    /// The table of the topic.
-    pub table: TableId,
-    /// The ids.
-    pub ids: Announce,
-    /// What [`Handle::judge`] wants back.
-    pub message_id: gossipsub::MessageId,
-}
-
 /// The requests and announces of peers, for whoever serves them.
 #[derive(Debug)]
 pub struct Inbox {
@@ -214,6 +208,8 @@ pub struct Inbox {
     pub get: mpsc::Receiver<Incoming<Get>>,
     /// Entries.
     pub put: mpsc::Receiver<Incoming<Put>>,
+    /// Questions for roots and sketches.
+    pub sync: mpsc::Receiver<Incoming<Sync>>,
     /// Held announces.
     pub announces: mpsc::Receiver<Announced>,
 }
@@ -266,11 +262,12 @@ pub async fn start(
     }
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, _) = broadcast::channel(EVENTS);
-    let (hello, hello_queue) = mpsc::channel(INBOX);
-    let (index, index_queue) = mpsc::channel(INBOX);
-    let (get, get_queue) = mpsc::channel(INBOX);
-    let (put, put_queue) = mpsc::channel(INBOX);
-    let (announced, announces) = mpsc::channel(ANNOUNCES);
+    let (hello, hello_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (index, index_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (get, get_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (sync, sync_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
     let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
     let event_loop = event_loop::EventLoop::new(
         swarm,
@@ -279,9 +276,16 @@ pub async fn start(
         command_queue,
         commands,
         events,
-        exchange::Outlets { hello, index, get, put, announced },
+        exchange::Outlets { hello, index, get, put, sync, announced },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
-    let inbox = Inbox { hello: hello_queue, index: index_queue, get: get_queue, put: put_queue, announces };
+    let inbox = Inbox {
+        hello: hello_queue,
+        index: index_queue,
+        get: get_queue,
+        put: put_queue,
+        sync: sync_queue,
+        announces,
+    };
     Ok((handle, inbox, task))
 }

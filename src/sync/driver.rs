@@ -8,14 +8,18 @@ use libp2p::PeerId;
 use p2pdb_protocol::{
     bucket::BucketSummary,
     codec::bounded::{Blob, List},
-    filter::Filter,
+    filter::{BySids, Cursor, Filter},
     id::{EntryId, TableId},
     limits,
     message::{
-        get::Get,
+        get::{Get, GetRequest, GetResponse},
         index::{Index, IndexRequest},
+        sync::{Asked, GroupsRequest, Sync, SyncRequest, words},
     },
-    reconcile::{Event, Output, Report, Request, RequestId, Response, Served, Session, Setup},
+    reconcile::{
+        Cut, End, Event, Held, Lead, Output, Report, Request, RequestId, Response, Served, Session, Setup,
+        sketch::{Group, Sid},
+    },
     refusal::Outcome,
 };
 use rand_core::UnwrapErr;
@@ -39,6 +43,16 @@ enum Happened {
         request: RequestId,
         retry_after: Option<Duration>,
     },
+    /// A page, whose entries have to pass the gate still.
+    Paged {
+        request: RequestId,
+        page: GetResponse,
+    },
+    OwnGroups(Vec<Group>),
+    Resolved {
+        question: RequestId,
+        held: Vec<Held>,
+    },
     OwnIndex(Vec<BucketSummary>),
     Unknown {
         question: RequestId,
@@ -50,8 +64,8 @@ enum Happened {
 
 type Task<'a> = Pin<Box<dyn Future<Output = Happened> + Send + 'a>>;
 
-/// Reconciles one table with one peer.
-pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Report {
+/// Reconciles one table with one peer, beginning with what the peer said of it if it was asked.
+pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: Option<Lead>) -> Report {
     let started = Instant::now();
     let network = context.swarm.network();
     let setup = Setup {
@@ -60,7 +74,11 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
         epoch_seconds: network.epoch_seconds,
         since: context.store.scope_start(),
     };
-    let mut session = Session::new(setup, Duration::ZERO, &mut UnwrapErr(getrandom::SysRng));
+    let mut rng = UnwrapErr(getrandom::SysRng);
+    let mut session = match lead {
+        Some(lead) => Session::with_lead(setup, lead, Duration::ZERO, &mut rng),
+        None => Session::new(setup, Duration::ZERO, &mut rng),
+    };
     let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();
     let mut outputs = session.handle(Event::Wake, Duration::ZERO);
     loop {
@@ -72,7 +90,21 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
                     tasks.push(Box::pin(unknown(context, table, question, ids)));
                 }
                 Output::Remember(known) => context.lock_seen().remember(&known),
-                Output::Done(report) => return report,
+                Output::OwnGroups { since, level } => {
+                    tasks.push(Box::pin(own_groups(context, table, since, level)));
+                }
+                Output::Resolve { question, sids } => {
+                    tasks.push(Box::pin(resolve(context, table, question, sids)));
+                }
+                Output::Residual { since, residual } => {
+                    context.lock_residuals().remember(&peer, table, since, residual);
+                }
+                Output::Done(report) => {
+                    if report.end == End::Cut(Cut::Paged) {
+                        context.lock_paged().put((peer, table), ());
+                    }
+                    return report;
+                }
             }
         }
         let Some(wake) = session.next_wake() else { return session.report().clone() };
@@ -88,6 +120,16 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId) -> Repo
             }
             Some(Happened::Failed { request, retry_after }) => {
                 session.handle(Event::Failed { request, retry_after }, now)
+            }
+            Some(Happened::Paged { request, page }) => {
+                let bytes = page.entries.iter().map(|(_, entry)| entry.len() as u64).sum();
+                let (next, more) = (page.next, page.more);
+                tasks.push(Box::pin(admit_page(context, peer, request, page)));
+                session.handle(Event::Paged { request, bytes, next, more }, now)
+            }
+            Some(Happened::OwnGroups(groups)) => session.handle(Event::OwnGroups { groups }, now),
+            Some(Happened::Resolved { question, held }) => {
+                session.handle(Event::Resolved { question, held }, now)
             }
             Some(Happened::OwnIndex(buckets)) => {
                 let seen = context.lock_seen();
@@ -117,7 +159,15 @@ async fn send(context: &Context, peer: PeerId, table: TableId, id: RequestId, re
             };
             index(context, peer, request).await
         }
-        Request::Get { ids } => get(context, peer, table, ids).await,
+        Request::Get { ids } => get(context, peer, &Filter::ids(ids).with_table(table)).await,
+        Request::Groups { table, since, level, groups, syndromes } => {
+            groups_of(context, peer, since, &Asked { table, level, groups, syndromes }).await
+        }
+        Request::Sids { sids } => by_sids(context, peer, table, sids).await,
+        Request::Page { since, cursor } => match page(context, peer, table, since, cursor).await {
+            Ok(page) => return Happened::Paged { request: id, page },
+            Err(error) => Err(error),
+        },
     };
     match answer {
         Ok((bytes, response)) => Happened::Answered { request: id, bytes, response },
@@ -149,16 +199,70 @@ async fn index(
     Ok((bytes as u64, response))
 }
 
-async fn get(
+async fn groups_of(
+    context: &Context,
+    peer: PeerId,
+    since: u64,
+    asked: &Asked,
+) -> Result<(u64, Response), RequestError> {
+    let request = SyncRequest { since, groups: Some(GroupsRequest::new(asked)), ..Default::default() };
+    let answer = context.swarm.request::<Sync>(peer, request).await?;
+    let bytes = |groups: &p2pdb_protocol::message::sync::Groups| groups.syndromes.len() as u64 + 32;
+    let invalid = || RequestError::Invalid("no syndromes".to_owned());
+    let groups = answer.groups.ok_or_else(invalid)?;
+    let syndromes = words(&groups.syndromes).ok_or_else(invalid)?;
+    Ok((bytes(&groups), Response::Groups { since: answer.since, root: groups.root, syndromes }))
+}
+
+async fn get(context: &Context, peer: PeerId, filter: &Filter) -> Result<(u64, Response), RequestError> {
+    let filter = Filter { limit: limits::MAX_GET_ENTRIES, ..filter.clone() };
+    let request = filter.to_request().map_err(|e| RequestError::Invalid(e.to_string()))?;
+    entries(context, peer, request).await
+}
+
+async fn by_sids(
     context: &Context,
     peer: PeerId,
     table: TableId,
-    ids: Vec<EntryId>,
+    sids: Vec<Sid>,
 ) -> Result<(u64, Response), RequestError> {
-    let mut filter = Filter::ids(ids).with_table(table);
+    let asked = BySids { table, sids, limit: limits::MAX_GET_ENTRIES };
+    let request = asked.to_request().map_err(|e| RequestError::Invalid(e.to_string()))?;
+    entries(context, peer, request).await
+}
+
+async fn page(
+    context: &Context,
+    peer: PeerId,
+    table: TableId,
+    since: u64,
+    cursor: Option<Cursor>,
+) -> Result<GetResponse, RequestError> {
+    let mut filter = Filter::table(table);
+    filter.created_from = Some(since);
+    filter.cursor = cursor;
     filter.limit = limits::MAX_GET_ENTRIES;
     let request = filter.to_request().map_err(|e| RequestError::Invalid(e.to_string()))?;
+    context.swarm.request::<Get>(peer, request).await
+}
+
+async fn admit_page(context: &Context, peer: PeerId, request: RequestId, page: GetResponse) -> Happened {
+    // The session has counted the bytes with the page itself.
+    let (_, response) = admit(context, peer, page).await;
+    Happened::Answered { request, bytes: 0, response }
+}
+
+async fn entries(
+    context: &Context,
+    peer: PeerId,
+    request: GetRequest,
+) -> Result<(u64, Response), RequestError> {
     let answer = context.swarm.request::<Get>(peer, request).await?;
+    Ok(admit(context, peer, answer).await)
+}
+
+/// Brings what came through the gate.
+async fn admit(context: &Context, peer: PeerId, answer: GetResponse) -> (u64, Response) {
     let entries: Vec<_> = answer.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
     let bytes = entries.iter().map(|entry| entry.len() as u64).sum();
     let keys = List::into_inner(answer.keys).into_iter().map(Blob::into_inner).collect();
@@ -170,7 +274,21 @@ async fn get(
     if fresh > 0 {
         context.swarm.report(peer, Conduct::FreshEntry).await;
     }
-    Ok((bytes, Response::Entries { entries, more: answer.more }))
+    (bytes, Response::Entries { entries, more: answer.more })
+}
+
+async fn own_groups(context: &Context, table: TableId, since: u64, level: u8) -> Happened {
+    match context.store.groups(table, since, level, None).await {
+        Ok(sketched) => Happened::OwnGroups(sketched.groups),
+        Err(error) => stuck(&error),
+    }
+}
+
+async fn resolve(context: &Context, table: TableId, question: RequestId, sids: Vec<Sid>) -> Happened {
+    match context.store.held(table, sids).await {
+        Ok(held) => Happened::Resolved { question, held },
+        Err(error) => stuck(&error),
+    }
 }
 
 async fn own_index(context: &Context, table: TableId, since: u64) -> Happened {

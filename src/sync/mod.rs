@@ -1,19 +1,22 @@
 //! Keeps this node level with others: reconciles with them, and passes on what is announced.
 
 mod driver;
+mod opening;
 mod relay;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use libp2p::PeerId;
+use lru::LruCache;
 use p2pdb_protocol::{
     id::TableId,
     message::index::{Index, IndexRequest},
-    reconcile::{End, Report, Schedule, Seen, Verdict},
+    reconcile::{Cut, End, Lead, Report, Residuals, Schedule, Seen, Verdict},
 };
 use rand_core::UnwrapErr;
 use serde::Serialize;
@@ -34,6 +37,8 @@ use crate::{
 
 /// Hints that a peer has more; further ones are dropped, since the periodic round finds the same.
 const MAX_HINTS: usize = 64;
+/// Tables of peers of which it is kept that they were paged through.
+const MAX_PAGED: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not 0");
 
 /// What reconciliation works with.
 #[derive(Debug)]
@@ -45,6 +50,9 @@ pub struct Context {
     pub(crate) clock: Clock,
     pub(crate) max_tables: usize,
     seen: Mutex<Seen>,
+    residuals: Mutex<Residuals<PeerId>>,
+    /// Tables of peers that were paged through: whatever differs now is not had by doing it again.
+    paged: Mutex<LruCache<(PeerId, TableId), ()>>,
     totals: Mutex<Totals>,
     hints: mpsc::Sender<PeerId>,
 }
@@ -58,7 +66,11 @@ pub struct Totals {
     pub fetched: u64,
     /// Bytes that came by them.
     pub received_bytes: u64,
-    /// Buckets that differed.
+    /// Requests sent.
+    pub requests: u64,
+    /// Differences decoded from sketches.
+    pub decoded: u64,
+    /// Buckets that differed and were listed.
     pub buckets_differing: u64,
     /// Sessions that ended by a peer's fault.
     pub misbehaved: u64,
@@ -78,8 +90,20 @@ impl Context {
         max_tables: usize,
     ) -> (Arc<Self>, mpsc::Receiver<PeerId>) {
         let (hints, hinted) = mpsc::channel(MAX_HINTS);
-        let (seen, totals) = (Mutex::new(Seen::new()), Mutex::default());
-        (Arc::new(Self { swarm, store, gate, routes, clock, max_tables, seen, totals, hints }), hinted)
+        let context = Self {
+            swarm,
+            store,
+            gate,
+            routes,
+            clock,
+            max_tables,
+            seen: Mutex::new(Seen::new()),
+            residuals: Mutex::default(),
+            paged: Mutex::new(LruCache::new(MAX_PAGED)),
+            totals: Mutex::default(),
+            hints,
+        };
+        (Arc::new(context), hinted)
     }
 
     /// Says that a peer seems to have what this node lacks.
@@ -98,8 +122,24 @@ impl Context {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, report: &Report) {
+        let mut totals = self.lock_totals();
+        totals.received_bytes += report.received_bytes;
+        totals.requests += report.requests;
+        totals.buckets_differing += report.buckets_differing;
+        totals.decoded += report.decoded;
+    }
+
     fn lock_seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_residuals(&self) -> MutexGuard<'_, Residuals<PeerId>> {
+        self.residuals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_paged(&self) -> MutexGuard<'_, LruCache<(PeerId, TableId), ()>> {
+        self.paged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables that this node mirrors, as far as it knows them.
@@ -154,22 +194,30 @@ impl Context {
     }
 
     async fn reconcile(&self, peer: PeerId) -> Report {
-        let mut total = Report::default();
+        let (leads, mut total) = match opening::open(self, peer).await {
+            Some((leads, report)) => {
+                (leads.into_iter().map(|(table, lead)| (table, Some(lead))).collect(), report)
+            }
+            None => {
+                let tables = self.common_tables(peer).await.into_iter();
+                (tables.map(|table| (table, None)).collect(), Report::default())
+            }
+        };
+        self.count(&total);
         // In another order each time, so that one that is cut does not always leave out the same tables.
-        let tables: HashSet<TableId> = self.common_tables(peer).await.into_iter().collect();
-        for table in tables {
-            let report = driver::run(self, peer, table).await;
-            tracing::debug!(%peer, %table, ?report, "reconciled");
-            let mut totals = self.lock_totals();
-            totals.sessions += 1;
-            totals.received_bytes += report.received_bytes;
-            totals.buckets_differing += report.buckets_differing;
-            drop(totals);
-            total.merge(&report);
-            if report.end != End::Complete {
+        let tables: HashMap<TableId, Option<Lead>> = leads;
+        let mut end = total.end;
+        for (table, lead) in tables {
+            if !matches!(end, End::Complete | End::Cut(Cut::Paged)) {
                 // A peer that is slow, busy or gone is so for all tables: the next round goes on.
                 break;
             }
+            let report = driver::run(self, peer, table, lead).await;
+            tracing::debug!(%peer, %table, ?report, "reconciled");
+            self.lock_totals().sessions += 1;
+            self.count(&report);
+            end = report.end;
+            total.merge(&report);
         }
         match total.verdict() {
             Verdict::Misbehaved => {

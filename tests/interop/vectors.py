@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pdb_spec import bucket, entry, export, ids, keys, messages, record, seal, work
+from p2pdb_spec import bucket, entry, export, ids, keys, messages, record, seal, sketch, work
 from p2pdb_spec.network import Network, NetworkFile
 from p2pdb_spec.refusal import Refused
 
@@ -157,6 +157,26 @@ def check_index(vector: Vector) -> Found:
     return {"buckets": " ".join(f"{number}:{count}:{digest.hex()}" for number, count, digest in rows)}
 
 
+def check_sketch(vector: Vector) -> Found:
+    entry_ids = [vector.body[i : i + 32] for i in range(0, len(vector.body), 32)]
+    counters = sketch.tow(entry_ids)
+    return {
+        "n": str(len(entry_ids)),
+        "root": sketch.root(entry_ids).hex(),
+        "tow": b"".join(counter.to_bytes(2, "big") for counter in counters).hex(),
+        "syndromes": sketch.pack(sketch.syndromes(map(sketch.sid_of, entry_ids), 64)).hex(),
+    }
+
+
+def check_difference(vector: Vector) -> Found:
+    return {"sids": " ".join(f"{sid:016x}" for sid in sketch.decode(sketch.unpack(vector.body)))}
+
+
+def check_roots(vector: Vector) -> Found:
+    rows = [vector.body[i : i + 48] for i in range(0, len(vector.body), 48)]
+    return {"digest": sketch.digest_of_all((row[:32], row[32:]) for row in rows).hex()}
+
+
 def check_record(vector: Vector) -> Found:
     found = record.verify(vector.body, ids.parse(ids.NETWORK, vector.take("network-id")))
     tables = None if found.tables is None else " ".join(ids.show(ids.TABLE, table) for table in found.tables)
@@ -178,6 +198,8 @@ def check_messages(vector: Vector) -> Found:
         value: Any = messages.decode_request(operation, vector.body, Network())
     elif direction == "response":
         value = messages.decode_reply(operation, vector.body)
+    elif message == "new-tables":
+        value = messages.decode_new_tables(vector.body)
     else:
         value = messages.decode_announce(vector.body)
     return {"json": json.dumps(_plain(value), separators=(",", ":"), sort_keys=True)}
@@ -215,7 +237,8 @@ def _or_null(value: object) -> str:
 
 
 CHECKS: dict[str, Callable[[Vector], Found]] = {
-    "bucket": check_bucket, "entry": check_entry, "export": check_export, "header": check_header,
+    "bucket": check_bucket, "difference": check_difference, "roots": check_roots, "sketch": check_sketch,
+    "entry": check_entry, "export": check_export, "header": check_header,
     "ids": check_ids, "index": check_index, "keys": check_keys, "network": check_network,
     "messages": check_messages, "padding": check_padding, "price": check_price, "record": check_record,
     "seal": check_seal, "work": check_work,

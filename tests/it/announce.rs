@@ -1,11 +1,11 @@
 //! Announces: only what was fetched from the announcer and verified is stored and passed on.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::identity::Keypair;
 use p2pdb::{
-    ingest::Mirror,
+    ingest::{Mirror, Way},
     protocol::{
         codec::{
             bounded::{Blob, List},
@@ -24,6 +24,7 @@ use p2pdb::{
         network::Network,
         refusal::Outcome,
     },
+    swarm::Topic,
 };
 
 use crate::{
@@ -65,7 +66,8 @@ fn honest(network: &Network, entry: &Entry) -> Peer {
         Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
         Get::NAME => {
             let request: GetRequest = lenient::from_slice(request).unwrap();
-            let asked = request.ids.is_some_and(|ids| ids.contains(&id));
+            // By its id, or by its table alone.
+            let asked = request.ids.is_none_or(|ids| ids.contains(&id));
             ok(served(if asked { std::slice::from_ref(&encoded) } else { &[] }, &[table()]))
         }
         _ => Vec::new(),
@@ -179,4 +181,104 @@ async fn what_is_no_announce_is_not_passed_on() {
     let good = entry(&network, table(), key(1).public_key(), "good");
     put(&observer, &node, &good).await;
     assert_eq!(observer.hears().await, [good.id()]);
+}
+
+/// Three full mirrors in a row, A - B - C, none of which reconciles again after they have met.
+async fn a_row(network: &Network) -> [TestNode; 3] {
+    let start = async |bootstrap: Option<&TestNode>, incoming, outgoing| {
+        let bootstrap: Vec<_> = bootstrap.iter().map(|node| node.address.clone()).collect();
+        TestNode::with(network, &bootstrap, |config| {
+            config.sync_interval = Duration::from_secs(3600);
+            config.swarm.limits.established_incoming = incoming;
+            config.swarm.limits.established_outgoing = outgoing;
+        })
+        .await
+    };
+    let a = start(None, 1, 0).await;
+    let b = start(Some(&a), 8, 1).await;
+    until("A and B have met", || async { a.node.routes().len() == 1 && b.node.routes().len() == 1 }).await;
+    let c = start(Some(&b), 8, 1).await;
+    until("B and C have met", || async { b.node.routes().len() == 2 && !c.node.routes().is_empty() }).await;
+    [a, b, c]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_table_reaches_full_mirrors_at_once() {
+    let network = network();
+    let [a, b, c] = a_row(&network).await;
+    let first = entry(&network, key(2), key(1).public_key(), "the first of its table");
+    let keys = vec![Bytes::copy_from_slice(key(2).public_key().der())];
+    let judgements = a.node.gate().admit(Way::Put, vec![first.encoded().clone()], keys).await;
+    assert_eq!(judgements[0].outcome, Outcome::Stored);
+    for node in [&b, &c] {
+        until("the table is there", || async { node.entries().await == 1 }).await;
+        assert_eq!(node.node.sync_totals().fetched, 0, "it came by announce");
+    }
+    let status = c.node.swarm().status().await.unwrap();
+    assert!(status.peers.iter().all(|peer| peer.peer != a.node.peer().to_string()), "A and C never met");
+    // From now on they take part in what is said of the table.
+    let second = entry(&network, key(2), key(1).public_key(), "the second");
+    a.node.gate().admit(Way::Put, vec![second.encoded().clone()], Vec::new()).await;
+    until("the second is there too", || async { c.entries().await == 2 }).await;
+    assert_eq!(c.node.sync_totals().fetched, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_nobody_has_are_not_passed_on() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe_to_new_tables().await;
+    let stranger = entry(&network, key(3), key(1).public_key(), "of another table");
+    let spoiled = Parts::of(&stranger).change(|p| p.signature[9] ^= 1).bytes();
+    let lies: [(&str, Vec<Bytes>); 3] = [
+        ("no entries", vec![]),
+        ("a spoiled entry", vec![spoiled]),
+        ("an entry of another table", vec![stranger.encoded().clone()]),
+    ];
+    for (number, (name, entries)) in (1..).zip(lies) {
+        let liar = liar(&network, entries);
+        liar.connect(&node.address).await.unwrap();
+        liar.subscribe_to_new_tables().await;
+        liar.announce_tables(&[TableId::from_bytes([number; 32])]).await;
+        until(&format!("{name} counts against the liar"), || async {
+            score(&node, &liar).await.is_some_and(|score| score < 0.0)
+        })
+        .await;
+    }
+    let friend = honest(&network, &entry(&network, table(), key(1).public_key(), "wanted"));
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe_to_new_tables().await;
+    friend.announce_tables(&[table_id(table())]).await;
+    // The first that the observer hears: none of the lies was passed on.
+    assert_eq!(observer.hears_of_tables().await, [table_id(table())]);
+    assert!(node.entries().await >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_announcer_does_not_have_is_got_from_the_next() {
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_of).await;
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    let friend = honest(&network, &wanted);
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe(table_of).await;
+    until("the friend takes part in the mesh", || async {
+        node.node.swarm().forwarders(Topic::Entries(table_of)).await.contains(&friend.id())
+    })
+    .await;
+    let liar = liar(&network, Vec::new());
+    liar.connect(&node.address).await.unwrap();
+    liar.subscribe(table_of).await;
+    liar.announce(table_of, &[wanted.id()]).await;
+    // Who said it first does not matter to who is told: it is true.
+    assert_eq!(observer.hears().await, [wanted.id()]);
+    assert!(!is_unknown(&node, table_of, wanted.id()).await);
+    assert!(score(&node, &liar).await.is_some_and(|score| score < 0.0));
+    assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
 }

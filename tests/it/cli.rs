@@ -334,6 +334,17 @@ fn a_bootstrap_list_at_fault_is_found_by_its_line() {
 }
 
 #[test]
+fn a_file_of_a_bare_name_is_written_where_one_is() {
+    let home = Home::dev();
+    home.ok(&["table", "new", "news", "--bits", "2048"]);
+    let place = tempfile::tempdir().unwrap();
+    let mut share = home.command(&["table", "share", "news", "card.toml", "--with", "post"]);
+    let output = share.current_dir(&place).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(place.path().join("card.toml").exists());
+}
+
+#[test]
 fn completions_and_manual_pages_know_every_command() {
     let home = Home::none();
     assert!(home.ok(&["completions", "bash"]).contains("p2pdb__subcmd__key"));

@@ -17,13 +17,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS: usize = 600;
 
 /// A node that is killed when the test ends.
-struct Node {
+pub(crate) struct Node {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Node {
-    fn run(home: &Home, args: &[&str]) -> Self {
+    pub(crate) fn run(home: &Home, args: &[&str]) -> Self {
         let fixed = ["run", "--json", "--listen", "/ip4/127.0.0.1/tcp/0", "--set", "nat.upnp=false"];
         let mut command = home.command(&[&fixed[..], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -43,7 +43,7 @@ impl Node {
     }
 
     /// Asks the node to stop, and waits until it has.
-    fn stop(self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
         self.signal("TERM");
         self.wait()
     }
@@ -60,7 +60,7 @@ impl Drop for Node {
     }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..LOOKS {
         if holds() {
             return;
@@ -70,7 +70,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("{what} did not happen");
 }
 
-fn status(home: &Home) -> Value {
+pub(crate) fn status(home: &Home) -> Value {
     let output = home.run(&["status", "--json"]);
     assert!(matches!(output.status.code(), Some(0 | 4)), "{}", stderr(&output));
     serde_json::from_slice(&output.stdout).unwrap()

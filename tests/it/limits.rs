@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use libp2p::identity::Keypair;
 use p2pdb::{
     ingest::Mirror,
     protocol::{
-        codec::bounded::{Blob, List},
+        codec::{
+            bounded::{Blob, List},
+            lenient,
+        },
         entry::Entry,
         filter::Filter,
         limits,
@@ -21,11 +26,13 @@ use p2pdb::{
         refusal::Outcome,
         seal::{Content, Draft},
     },
+    swarm::{self, Config, INBOX, INBOX_PER_PEER},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    peer::{Peer, framed, prefix},
-    support::{TestNode, entry, key, mine, network, now, rng, table, table_id, until},
+    peer::{Peer, framed, prefix, status},
+    support::{TestNode, entry, eventually, key, mine, network, now, rng, table, table_id, until},
 };
 
 fn puts(entries: &[Bytes], keys: &[&[u8]]) -> PutRequest {
@@ -195,4 +202,59 @@ async fn a_full_put_is_answered_entry_by_entry_in_order() {
     let count = |outcomes: &[&str], name| outcomes.iter().filter(|outcome| **outcome == name).count();
     assert_eq!(count(&outcomes, "stored"), count(&expected, "stored"));
     assert_eq!(node.entries().await, count(&expected, "stored") as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_fills_its_share_of_an_inbox_and_all_together_fill_it() {
+    let network = network();
+    let shutdown = CancellationToken::new();
+    let config = Config::node(network.clone(), vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
+    // Nobody takes anything out of the inbox.
+    let (swarm, mut inbox, task) =
+        swarm::start(Keypair::generate_ed25519(), config, shutdown.clone()).await.unwrap();
+    let node = swarm.local_peer();
+    let address = eventually("it listens", || async { swarm.own_addresses().await.unwrap().pop() }).await;
+    let address = address.with_p2p(node).unwrap();
+    let request = framed(&lenient::to_vec(&Filter::table(table_id(table())).to_request().unwrap()).unwrap());
+    let peer = async || {
+        let peer = Peer::start(&network);
+        peer.connect(&address).await.unwrap();
+        peer
+    };
+    // As many answers as are due come, and say that the node is busy; which of the requests they answer is chance.
+    let ask = async |peer: &Peer, requests: usize, refused: usize| {
+        let mut answers = FuturesUnordered::new();
+        for _ in 0..requests {
+            answers.push(peer.begin::<Get>(node, request.clone()).await);
+        }
+        for _ in 0..refused {
+            assert_eq!(status(&answers.next().await.unwrap().unwrap().unwrap()), Status::Busy);
+        }
+        answers
+    };
+    let (greedy, modest) = (peer().await, peer().await);
+    let mut waiting = vec![ask(&greedy, INBOX_PER_PEER + 10, 10).await];
+    assert_eq!(inbox.get.len(), INBOX_PER_PEER);
+    waiting.push(ask(&modest, 1, 0).await);
+    let filled = async |inbox: &swarm::Inbox, places| {
+        until("the requests are in the inbox", || async { inbox.get.len() == places }).await;
+    };
+    filled(&inbox, INBOX_PER_PEER + 1).await;
+    let mut others = Vec::new();
+    for place in 2..=INBOX / INBOX_PER_PEER {
+        let other = peer().await;
+        // The one of the modest peer takes a place that the last of them finds missing.
+        let refused = usize::from(place == INBOX / INBOX_PER_PEER);
+        waiting.push(ask(&other, INBOX_PER_PEER, refused).await);
+        others.push(other);
+        filled(&inbox, (place * INBOX_PER_PEER + 1).min(INBOX)).await;
+    }
+    let late = peer().await;
+    drop(ask(&late, 1, 1).await);
+    // A place that comes free is anybody's.
+    drop(inbox.get.recv().await.unwrap());
+    waiting.push(ask(&late, 2, 1).await);
+    filled(&inbox, INBOX).await;
+    shutdown.cancel();
+    task.await.unwrap();
 }

@@ -4,7 +4,9 @@
 mod announce;
 mod cli;
 mod cli_nodes;
+mod client;
 mod demo;
+mod fanout;
 mod gateway;
 mod gateway_guards;
 mod gateway_http;

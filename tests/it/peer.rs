@@ -9,14 +9,14 @@ use libp2p::{
     identity::Keypair,
     noise,
     request_response::{self, Message, OutboundRequestId, ProtocolSupport},
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
     tcp, yamux,
 };
 use p2pdb::{
     protocol::{
         codec::{bounded::List, lenient},
         id::{EntryId, NetworkId, TableId},
-        message::{Operation, Reply, Status, announce, get::Get, hello::Hello, index::Index, put::Put},
+        message::{Operation, Reply, Status, announce, get::Get, hello::Hello, index::Index, put::Put, sync},
         network::Network,
         record::{NodeRecord, SignedRecord},
     },
@@ -25,7 +25,7 @@ use p2pdb::{
 use serde::de::IgnoredAny;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{now, until};
+use crate::support::{eventually, now, until};
 
 /// Commands and announces that wait.
 const QUEUE: usize = 64;
@@ -98,10 +98,11 @@ struct Behaviour {
     index: request_response::Behaviour<RawCodec>,
     get: request_response::Behaviour<RawCodec>,
     put: request_response::Behaviour<RawCodec>,
+    sync: Toggle<request_response::Behaviour<RawCodec>>,
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, network: &Network, support: ProtocolSupport) -> Self {
+    fn new(key: &Keypair, network: &Network, support: ProtocolSupport, syncs: bool) -> Self {
         let gossip = gossipsub::ConfigBuilder::default()
             .validation_mode(gossipsub::ValidationMode::Anonymous)
             .message_id_fn(|message| {
@@ -121,6 +122,7 @@ impl Behaviour {
             index: exchange(wire::protocol_name::<Index>(network)),
             get: exchange(wire::protocol_name::<Get>(network)),
             put: exchange(wire::protocol_name::<Put>(network)),
+            sync: syncs.then(|| exchange(wire::protocol_name::<sync::Sync>(network))).into(),
         }
     }
 
@@ -130,6 +132,7 @@ impl Behaviour {
             Index::NAME => &mut self.index,
             Get::NAME => &mut self.get,
             Put::NAME => &mut self.put,
+            sync::Sync::NAME => self.sync.as_mut().expect("this peer speaks the fast form"),
             other => panic!("no operation {other}"),
         }
     }
@@ -145,6 +148,7 @@ struct EventLoop {
     waiting: HashMap<(&'static str, OutboundRequestId), oneshot::Sender<Option<Vec<u8>>>>,
     dialing: HashMap<ConnectionId, oneshot::Sender<Option<PeerId>>>,
     heard: mpsc::Sender<Vec<EntryId>>,
+    heard_tables: mpsc::Sender<Vec<TableId>>,
 }
 
 impl EventLoop {
@@ -176,10 +180,16 @@ impl EventLoop {
             SwarmEvent::Behaviour(BehaviourEvent::Index(event)) => self.on_exchange(Index::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Get(event)) => self.on_exchange(Get::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Put(event)) => self.on_exchange(Put::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Sync(event)) => self.on_exchange(sync::Sync::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
-                let ids = announce::decode(&message.data).unwrap().into_inner();
                 // The test may not listen, but it may not miss anything either.
-                self.heard.try_send(ids).expect("fewer announces than the queue holds");
+                if message.topic.as_str().contains("/tables/") {
+                    let tables = announce::decode_new_tables(&message.data).unwrap().into_inner();
+                    self.heard_tables.try_send(tables).expect("fewer announces than the queue holds");
+                } else {
+                    let ids = announce::decode(&message.data).unwrap().into_inner();
+                    self.heard.try_send(ids).expect("fewer announces than the queue holds");
+                }
             }
             _ => {}
         }
@@ -218,34 +228,48 @@ pub(crate) struct Peer {
     network: Network,
     commands: mpsc::Sender<Command>,
     heard: mpsc::Receiver<Vec<EntryId>>,
+    heard_tables: mpsc::Receiver<Vec<TableId>>,
 }
 
 impl Peer {
     /// A peer that only asks.
     pub(crate) fn start(network: &Network) -> Self {
-        Self::with(network, Keypair::generate_ed25519(), None)
+        Self::with(network, Keypair::generate_ed25519(), None, false)
     }
 
     /// A peer that answers, so that nodes take it for one of theirs.
     pub(crate) fn serving(network: &Network, key: Keypair, answer: Answer) -> Self {
-        Self::with(network, key, Some(answer))
+        Self::with(network, key, Some(answer), false)
     }
 
-    fn with(network: &Network, key: Keypair, answer: Option<Answer>) -> Self {
+    /// The same, and one that speaks the fast form of reconciliation.
+    pub(crate) fn syncing(network: &Network, key: Keypair, answer: Answer) -> Self {
+        Self::with(network, key, Some(answer), true)
+    }
+
+    fn with(network: &Network, key: Keypair, answer: Option<Answer>, syncs: bool) -> Self {
         let support = if answer.is_some() { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
         let swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
             .unwrap()
-            .with_behaviour(|key| Behaviour::new(key, network, support))
+            .with_behaviour(|key| Behaviour::new(key, network, support, syncs))
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();
         let (commands, queue) = mpsc::channel(QUEUE);
         let (heard, hears) = mpsc::channel(QUEUE);
-        let event_loop = EventLoop { swarm, answer, waiting: HashMap::new(), dialing: HashMap::new(), heard };
+        let (heard_tables, hears_tables) = mpsc::channel(QUEUE);
+        let event_loop = EventLoop {
+            swarm,
+            answer,
+            waiting: HashMap::new(),
+            dialing: HashMap::new(),
+            heard,
+            heard_tables,
+        };
         tokio::spawn(event_loop.run(queue));
-        Self { key, network: network.clone(), commands, heard: hears }
+        Self { key, network: network.clone(), commands, heard: hears, heard_tables: hears_tables }
     }
 
     async fn tell<T: Send + 'static>(
@@ -274,6 +298,29 @@ impl Peer {
 
     pub(crate) async fn is_connected(&self, node: PeerId) -> bool {
         self.tell(move |event_loop, answer| answer.send(event_loop.swarm.is_connected(&node)).unwrap()).await
+    }
+
+    /// Listens on loopback; for peers that serve.
+    pub(crate) async fn listen(&self) -> Multiaddr {
+        self.tell(|event_loop, done| {
+            event_loop.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+            done.send(()).unwrap();
+        })
+        .await;
+        let address = eventually("the peer listens", || async {
+            self.tell(|event_loop, answer| answer.send(event_loop.swarm.listeners().next().cloned()).unwrap())
+                .await
+        });
+        address.await.with_p2p(self.id()).unwrap()
+    }
+
+    /// Sends raw bytes on a stream of an operation; the raw answer comes when it comes.
+    pub(crate) async fn begin<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+    ) -> oneshot::Receiver<Option<Vec<u8>>> {
+        self.send::<O>(node, Raw { bytes, hold: None }).await
     }
 
     /// Sends raw bytes on a stream of an operation, and returns the raw answer; none if the stream closes.
@@ -319,7 +366,16 @@ impl Peer {
 
     /// Listens to the announces of a table.
     pub(crate) async fn subscribe(&self, table: TableId) {
-        let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
+        self.join(announce::topic(&self.network, &table)).await;
+    }
+
+    /// Listens to the announces of new tables.
+    pub(crate) async fn subscribe_to_new_tables(&self) {
+        self.join(announce::new_tables_topic(&self.network)).await;
+    }
+
+    async fn join(&self, topic: String) {
+        let topic = gossipsub::IdentTopic::new(topic);
         self.tell(move |event_loop, done| {
             event_loop.swarm.behaviour_mut().gossip.subscribe(&topic).unwrap();
             done.send(()).unwrap();
@@ -334,7 +390,17 @@ impl Peer {
     }
 
     pub(crate) async fn announce_raw(&self, table: TableId, data: Vec<u8>) {
-        let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
+        self.publish(announce::topic(&self.network, &table), data).await;
+    }
+
+    /// Announces new tables; waits until a peer is there that listens.
+    pub(crate) async fn announce_tables(&self, tables: &[TableId]) {
+        let tables: announce::NewTables = List::try_from(tables.to_vec()).unwrap();
+        self.publish(announce::new_tables_topic(&self.network), lenient::to_vec(&tables).unwrap()).await;
+    }
+
+    async fn publish(&self, topic: String, data: Vec<u8>) {
+        let topic = gossipsub::IdentTopic::new(topic);
         until("somebody hears the announce", || async {
             let (topic, data) = (topic.clone(), data.clone());
             self.tell(move |event_loop, done| {
@@ -344,6 +410,12 @@ impl Peer {
             .await
         })
         .await;
+    }
+
+    /// The next announce of new tables that comes.
+    pub(crate) async fn hears_of_tables(&mut self) -> Vec<TableId> {
+        let heard = tokio::time::timeout(Duration::from_secs(60), self.heard_tables.recv());
+        heard.await.expect("an announce").unwrap()
     }
 
     /// The next announce that comes.

@@ -1,4 +1,5 @@
-//! Reconciliation with peers that lie: what they spoil is not stored, and comes from honest ones all the same.
+//! Reconciliation in its fast form, and with peers that lie: what they spoil is not stored, and comes from honest ones
+//! all the same.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,8 +20,10 @@ use p2pdb::{
             get::Get,
             hello::{Hello, HelloResponse},
             index::{Index, IndexRequest, IndexResponse},
+            sync::{Claim, Groups, Question, Sync, SyncRequest, SyncResponse, word_bytes},
         },
         network::Network,
+        reconcile::sketch::{Element, Root, Summary, Tow},
     },
 };
 
@@ -144,5 +147,182 @@ async fn pages_against_the_rules_and_empty_promises_count_against_the_peer() {
         liar.connect(&victim.address).await.unwrap();
         until(&format!("{name}: the liar is found out"), || async { fallen(&victim, &liar).await }).await;
     }
+    assert_comes_from_an_honest_node(&network, &victim, &good).await;
+}
+
+/// A node that other nodes' quotas and its own do not slow down.
+async fn unlimited(network: &Network) -> TestNode {
+    TestNode::with(network, &[], |config| config.rates.puts = 0).await
+}
+
+/// A node that holds these entries and announces none of them: it was started anew since they came.
+async fn holding(network: &Network, entries: &[Entry]) -> TestNode {
+    let node = unlimited(network).await;
+    let client = support::client(network, &[&node.address]).await;
+    let to = client.connect(node.address.clone()).await.unwrap();
+    for entries in entries.chunks(250) {
+        client.put_to(to, entries, table().public_key()).await.unwrap();
+    }
+    assert_eq!(node.entries().await, entries.len() as u64);
+    node.stop().await.start().await
+}
+
+/// Entries at the lowest price.
+fn entries(network: &Network, count: usize) -> Vec<Entry> {
+    (0..count).map(|number| entry(network, table(), key(1).public_key(), &number.to_string())).collect()
+}
+
+fn cheap() -> Network {
+    Network { work_price: 8, ..network() }
+}
+
+async fn totals(node: &TestNode) -> p2pdb::sync::Totals {
+    node.node.status().await.unwrap().sync
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn differences_in_both_directions_are_found_by_sketches() {
+    let network = cheap();
+    let all = entries(&network, 1200);
+    for (first, second, decoded) in [(0..700, 500..1200, 1000), (0..25, 20..30, 25)] {
+        let a = holding(&network, &all[first.clone()]).await;
+        let b = holding(&network, &all[second.clone()]).await;
+        a.node.swarm().connect(b.node.peer(), vec![b.address.clone()]).await.unwrap();
+        let union = first.start.min(second.start)..first.end.max(second.end);
+        until("both have everything", || async {
+            a.entries().await == union.len() as u64 && b.entries().await == union.len() as u64
+        })
+        .await;
+        for node in [&a, &b] {
+            let totals = totals(node).await;
+            assert_eq!((totals.buckets_differing, totals.misbehaved), (0, 0), "no bucket was listed");
+            assert!(totals.decoded > 0 && totals.decoded <= 2 * decoded, "{totals:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_round_is_one_short_answer() {
+    let network = cheap();
+    let (a, b) = (holding(&network, &entries(&network, 5)).await, unlimited(&network).await);
+    a.node.swarm().connect(b.node.peer(), vec![b.address.clone()]).await.unwrap();
+    until("they are level", || async { b.entries().await == 5 }).await;
+    let asked = totals(&b).await.requests;
+    until("a round after the first", || async { totals(&b).await.requests > asked + 1 }).await;
+    let before = totals(&b).await;
+    until("idle rounds", || async { totals(&b).await.requests >= before.requests + 2 }).await;
+    let after = totals(&b).await;
+    let (requests, bytes) = (after.requests - before.requests, after.received_bytes - before.received_bytes);
+    assert!(bytes <= 50 * requests, "{bytes} bytes in {requests} answers");
+    assert_eq!(after.sessions, before.sessions, "nothing differed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_node_pages_through_a_full_one() {
+    let network = cheap();
+    let (a, b) = (holding(&network, &entries(&network, 300)).await, unlimited(&network).await);
+    b.node.swarm().connect(a.node.peer(), vec![a.address.clone()]).await.unwrap();
+    until("everything came", || async { b.entries().await == 300 }).await;
+    let totals = totals(&b).await;
+    assert_eq!((totals.fetched, totals.buckets_differing, totals.misbehaved), (300, 0, 0));
+}
+
+/// What a liar says of its only entry by sketches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sketch {
+    /// Syndromes and counters of no set.
+    Garbage,
+    /// Those of an id that no entry has.
+    Invented,
+    /// The right syndromes with the root of another set.
+    WrongRoot,
+}
+
+/// A peer that has one entry, lies about it by sketches, and lists and serves it honestly if it is asked for.
+fn sketcher(network: &Network, good: &Entry, lie: Sketch) -> Peer {
+    let key = Keypair::generate_ed25519();
+    let record = Blob::try_from(signed_bytes(&key, network)).unwrap();
+    let (bits, id, encoded) = (network.bucket_bits, good.id(), good.encoded().clone());
+    let mut other = *id.as_bytes();
+    other[3] ^= 1;
+    let claimed = if lie == Sketch::Invented { EntryId::from_bytes(other) } else { id };
+    let mut summary = Summary::default();
+    summary.insert(&Element::of(&claimed));
+    let mut claim = Claim::from(&summary);
+    match lie {
+        Sketch::Garbage => {
+            claim.syndromes = std::array::from_fn(|number| 0x9e37_79b9_7f4a_7c15 << number | 1);
+            // Some sixteen differences: few enough to be asked about.
+            claim.tow = Tow::from_bytes(&std::array::from_fn(|byte| if byte % 2 == 1 { 4 } else { 0 }));
+        }
+        Sketch::Invented => {}
+        Sketch::WrongRoot => claim.root = Root::from_bytes([1; 16]),
+    }
+    let answer: Answer = Arc::new(move |operation, request| match operation {
+        Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
+        Sync::NAME => {
+            let request: SyncRequest = lenient::from_slice(request).unwrap();
+            let since = request.since;
+            ok(match request.question().unwrap() {
+                Question::All(_) => {
+                    SyncResponse { since, same: vec![None].try_into().ok(), ..Default::default() }
+                }
+                Question::Tables(_) => SyncResponse {
+                    since,
+                    same: vec![None].try_into().ok(),
+                    differing: vec![claim.clone()].try_into().ok(),
+                    groups: None,
+                },
+                Question::Groups(asked) => {
+                    let count = (asked.groups.len() * asked.syndromes.len()) as u64;
+                    let syndromes = Blob::try_from(word_bytes(1..=count)).unwrap();
+                    let groups = Some(Groups { n: 1, root: claim.root, syndromes });
+                    SyncResponse { since, groups, ..Default::default() }
+                }
+            })
+        }
+        Index::NAME => {
+            let request: IndexRequest = lenient::from_slice(request).unwrap();
+            let mut response = IndexResponse::default();
+            if request.bucket.is_some() {
+                response.ids = List::try_from(vec![id]).unwrap();
+            } else {
+                response.buckets = List::try_from(vec![summary_of(id, bits)]).unwrap();
+            }
+            ok(response)
+        }
+        Get::NAME if lie == Sketch::Invented => ok(served(&[], &[])),
+        Get::NAME => ok(served(std::slice::from_ref(&encoded), &[table()])),
+        _ => Vec::new(),
+    });
+    Peer::syncing(network, key, answer)
+}
+
+fn summary_of(id: EntryId, bits: u8) -> BucketSummary {
+    summary(&[id], bits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lies_by_sketches_is_asked_for_lists() {
+    let network = network();
+    for lie in [Sketch::Garbage, Sketch::WrongRoot] {
+        let victim = victim(&network).await;
+        let good = entry(&network, table(), key(1).public_key(), "good");
+        let liar = sketcher(&network, &good, lie);
+        liar.connect(&victim.address).await.unwrap();
+        until(&format!("{lie:?}: the entry comes"), || async { victim.entries().await == 1 }).await;
+        let held = victim.node.store().known(table_id(table()), vec![good.id()]).await.unwrap();
+        assert_eq!(held, [p2pdb::store::Presence::Stored]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sketches_of_ids_that_are_not_there_count_against_the_peer() {
+    let network = network();
+    let victim = victim(&network).await;
+    let good = entry(&network, table(), key(1).public_key(), "good");
+    let liar = sketcher(&network, &good, Sketch::Invented);
+    liar.connect(&victim.address).await.unwrap();
+    until("the liar is found out", || async { fallen(&victim, &liar).await }).await;
     assert_comes_from_an_honest_node(&network, &victim, &good).await;
 }

@@ -8,6 +8,27 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
+/// Reads a byte string of exactly `N` bytes.
+pub(crate) fn fixed_bytes<'de, const N: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<[u8; N], D::Error> {
+    struct Fixed<const N: usize>;
+
+    impl<const N: usize> Visitor<'_> for Fixed<N> {
+        type Value = [u8; N];
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{N} bytes")
+        }
+
+        fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
+            bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+        }
+    }
+
+    deserializer.deserialize_bytes(Fixed)
+}
+
 /// A list or byte string is longer than its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too long: expected at most {max}, got {got}")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec::bounded::List,
+    codec::bounded::{Blob, List},
     filter::Cursor,
     id::{EntryId, RecipientId, TableId},
     limits,
@@ -31,6 +31,9 @@ pub struct GetRequest {
     /// Entries with one of these ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<List<EntryId, { limits::MAX_GET_IDS }>>,
+    /// Entries whose ids begin with one of these numbers of 8 bytes; only with one table, and nothing else but `limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sids: Option<Blob<{ 8 * limits::MAX_GET_SIDS }>>,
     /// Entries of one of these tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<List<TableId, { limits::MAX_GET_TABLES }>>,

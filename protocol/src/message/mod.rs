@@ -6,6 +6,7 @@ pub mod hello;
 pub mod index;
 pub mod put;
 mod reply;
+pub mod sync;
 
 use serde::{Serialize, de::DeserializeOwned};
 

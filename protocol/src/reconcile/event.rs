@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use crate::{
     bucket::BucketSummary,
+    filter::Cursor,
     id::{EntryId, TableId},
-    reconcile::{KnownBucket, Report, Seen},
+    reconcile::{
+        KnownBucket, Report, Residual, Seen,
+        sketch::{Group, Root, Sid},
+    },
     refusal::Outcome,
 };
 
@@ -51,6 +55,30 @@ pub enum Event<'a> {
         /// Those of the ids asked for that are not Known (SPEC 6.3); all others are.
         ids: Vec<EntryId>,
     },
+    /// The answer to [`Output::OwnGroups`].
+    OwnGroups {
+        /// All groups of the level in the scope asked for, ascending; taken in one snapshot.
+        groups: Vec<Group>,
+    },
+    /// The answer to [`Output::Resolve`].
+    Resolved {
+        /// The question.
+        question: RequestId,
+        /// All ids Known here that have one of the sids asked for.
+        held: Vec<Held>,
+    },
+    /// An answer to [`Request::Page`] has come, whose entries are on their way through the gate:
+    /// [`Event::Response`] is to follow with them, and without their length.
+    Paged {
+        /// The request.
+        request: RequestId,
+        /// Length of the answer on the wire, in bytes.
+        bytes: u64,
+        /// Where the next page begins.
+        next: Cursor,
+        /// Whether a further page exists already.
+        more: bool,
+    },
     /// The connection is gone or the node shuts down.
     Close,
 }
@@ -75,6 +103,27 @@ pub enum Output {
     },
     /// Hand this to [`Seen::remember`].
     Remember(KnownBucket),
+    /// Compute all own groups of a level; answer with [`Event::OwnGroups`].
+    OwnGroups {
+        /// The scope S: only entries created at or after it count, in unix seconds.
+        since: u64,
+        /// The leading bits that name a group, at most [`MAX_LEVEL`](super::sketch::MAX_LEVEL).
+        level: u8,
+    },
+    /// Look up which ids with these sids are Known; answer with [`Event::Resolved`].
+    Resolve {
+        /// Correlates the answer.
+        question: RequestId,
+        /// At most [`MAX_RESOLVED`](super::MAX_RESOLVED).
+        sids: Vec<Sid>,
+    },
+    /// Hand this to [`Residuals::remember`](super::Residuals::remember).
+    Residual {
+        /// The scope S that it is of, in unix seconds.
+        since: u64,
+        /// By what the sets go on to differ.
+        residual: Residual,
+    },
     /// The session is over; it ignores what comes after.
     Done(Report),
 }
@@ -109,6 +158,31 @@ pub enum Request {
         /// At most [`MAX_GET_IDS`](crate::limits::MAX_GET_IDS), strictly ascending.
         ids: Vec<EntryId>,
     },
+    /// `sync` for syndromes of groups (SPEC 8.7).
+    Groups {
+        /// The table.
+        table: TableId,
+        /// The scope S, in unix seconds.
+        since: u64,
+        /// The leading bits that name a group.
+        level: u8,
+        /// The groups, ascending.
+        groups: Vec<u16>,
+        /// The syndromes, counted from 0.
+        syndromes: std::ops::Range<usize>,
+    },
+    /// `get` by sids (SPEC 8.5), with the greatest permitted `limit`.
+    Sids {
+        /// At most [`MAX_GET_SIDS`](crate::limits::MAX_GET_SIDS), ascending.
+        sids: Vec<Sid>,
+    },
+    /// `get` of a page of the table (SPEC 8.5), with the greatest permitted `limit`; answer with [`Event::Paged`] at once.
+    Page {
+        /// Entries created at this time or later, in unix seconds.
+        since: u64,
+        /// Where the page begins; none for the first.
+        cursor: Option<Cursor>,
+    },
 }
 
 /// The peer's answer to a request.
@@ -125,7 +199,16 @@ pub enum Response {
         /// Whether further ids follow.
         more: bool,
     },
-    /// To `get`, after every entry in it has passed the gate or was refused by it.
+    /// To [`Request::Groups`].
+    Groups {
+        /// The scope S of the answer, in unix seconds.
+        since: u64,
+        /// The root of the whole table in that scope, when the syndromes were taken.
+        root: Root,
+        /// The syndromes asked for, group after group.
+        syndromes: Vec<u64>,
+    },
+    /// To any `get`, after every entry in it has passed the gate or was refused by it.
     Entries {
         /// What became of each entry of the answer.
         entries: Vec<Served>,
@@ -141,4 +224,13 @@ pub struct Served {
     pub id: Option<EntryId>,
     /// What the gate said (SPEC 6.2).
     pub outcome: Outcome,
+}
+
+/// An id that is Known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The id.
+    pub id: EntryId,
+    /// Whether it is stored; else it was dropped on purpose.
+    pub stored: bool,
 }

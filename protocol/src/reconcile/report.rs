@@ -66,6 +66,17 @@ pub enum Misbehaviour {
         /// The bucket of the id.
         got: u16,
     },
+    /// More or fewer syndromes than asked for.
+    #[error("expected {expected} syndromes, got {got}")]
+    WrongSyndromes {
+        /// What was asked for.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A page of entries that does not continue behind the one before.
+    #[error("the cursors of the pages do not ascend")]
+    CursorsNotAscending,
     /// An entry that was not asked for, or twice in one answer.
     #[error("an entry was served that was not asked for")]
     Unsolicited,
@@ -90,6 +101,10 @@ pub enum Cut {
     Failures,
     /// The peer asked to wait for longer than [`MAX_PAUSE`](super::MAX_PAUSE).
     Busy(Duration),
+    /// The table was paged through; what the pages missed is found by comparing again.
+    Paged,
+    /// [`MAX_REPEATED`](super::MAX_REPEATED) paged entries more than there can be were Known already.
+    Repeated,
     /// The driver closed the session.
     Closed,
 }
@@ -126,6 +141,10 @@ pub struct Report {
     pub buckets_seen: u64,
     /// Of those, buckets that differ and had to be listed.
     pub buckets_differing: u64,
+    /// Differences decoded from sketches.
+    pub decoded: u64,
+    /// Whether the sketches led to a set with the peer's root.
+    pub proven: bool,
     /// Ids that the peer listed.
     pub listed: u64,
     /// Listed ids that were not Known and that the peer served; now they are, by this session or meanwhile by another.
@@ -152,6 +171,8 @@ impl Default for Report {
             buckets_compared: 0,
             buckets_seen: 0,
             buckets_differing: 0,
+            decoded: 0,
+            proven: false,
             listed: 0,
             fetched: 0,
             missing: 0,
@@ -194,6 +215,8 @@ impl Report {
         self.buckets_compared += other.buckets_compared;
         self.buckets_seen += other.buckets_seen;
         self.buckets_differing += other.buckets_differing;
+        self.decoded += other.decoded;
+        self.proven |= other.proven;
         self.listed += other.listed;
         self.fetched += other.fetched;
         self.missing += other.missing;
@@ -211,12 +234,12 @@ impl Report {
         match self.end {
             End::Misbehaved(_) => Verdict::Misbehaved,
             _ if useless => Verdict::Useless,
-            End::Cut(Cut::Unserved | Cut::ShortPages) => Verdict::Useless,
+            End::Cut(Cut::Unserved | Cut::ShortPages | Cut::Repeated) => Verdict::Useless,
             end if self.fetched > 0 => Verdict::Useful { unfinished: !matches!(end, End::Complete) },
             End::Cut(Cut::TooSlow) => Verdict::Useless,
             End::Cut(Cut::Busy(wait)) => Verdict::Failed { retry_after: Some(wait) },
             End::Cut(Cut::Failures) => Verdict::Failed { retry_after: None },
-            End::Complete | End::Cut(Cut::Closed | Cut::Refused) => Verdict::Quiet,
+            End::Complete | End::Cut(Cut::Closed | Cut::Refused | Cut::Paged) => Verdict::Quiet,
         }
     }
 }

@@ -12,14 +12,19 @@ use crate::{
     bucket::BucketSummary,
     id::{EntryId, TableId},
     limits::{MAX_GET_IDS, MAX_INDEX_IDS},
+    message::sync::Claim,
     reconcile::{
         Cut, End, Event, GRACE, MAX_FAILURES, MAX_PAUSE, MAX_REFUSED, MAX_SHORT_PAGES, MAX_UNSERVED,
-        MAX_WANTED, MIN_RATE, Misbehaviour, Output, Report, Request, RequestId, Response, WINDOW,
+        MAX_WANTED, MIN_RATE, Misbehaviour, Output, Report, Request, RequestId, Residual, Response, WINDOW,
+        ladder::Rung,
         listing::Listing,
+        sketch::{Sid, Summary},
     },
 };
 
 mod answers;
+mod fast;
+mod paging;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +39,21 @@ pub struct Setup {
     pub epoch_seconds: u64,
     /// The own horizon: entries created before it are not asked for, in unix seconds; 0 for none.
     pub since: u64,
+}
+
+/// What the peer says of its table, and what it is compared with (SPEC 10.7).
+#[derive(Debug, Clone)]
+pub struct Lead {
+    /// The scope of both, in unix seconds.
+    pub since: u64,
+    /// What the peer says.
+    pub claim: Claim,
+    /// What is stored here.
+    pub own: Summary,
+    /// What the last session with this peer in this scope found.
+    pub residual: Residual,
+    /// Whether to page through the table if there is little of it here: not again after it did not help.
+    pub may_page: bool,
 }
 
 /// Reconciles one table with one peer: learns what the peer has and this node does not Know, and gets it.
@@ -66,6 +86,9 @@ pub struct Session {
     /// Ids to get, not yet asked for.
     wanted: VecDeque<EntryId>,
     in_flight: BTreeMap<RequestId, InFlight>,
+    /// The faster form, as long as it lasts.
+    fast: Option<Box<fast::Fast>>,
+    paging: Option<paging::Paging>,
     /// Local questions: the bucket, and the number of ids asked about.
     questions: BTreeMap<RequestId, (u16, usize)>,
     report: Report,
@@ -73,6 +96,10 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Phase {
+    /// Finds the differences by sketches.
+    Climbing,
+    /// Gets everything, page by page.
+    Paging,
     /// Waits for the peer's index.
     Indexing,
     /// Waits for the own index, to compare the peer's with it.
@@ -88,10 +115,13 @@ enum InFlight {
     Index,
     Ids { bucket: u16 },
     Get { ids: BTreeSet<EntryId> },
+    Groups(Rung),
+    Sids { sids: BTreeSet<Sid> },
+    Page(paging::Page),
 }
 
 impl Session {
-    /// A session that begins with the first [`Event::Wake`]. `now` is the time since any fixed moment, the same for all
+    /// A session in the plain form, which begins with the first [`Event::Wake`]. `now` is the time since any fixed moment, the same for all
     /// calls.
     pub fn new(setup: Setup, now: Duration, rng: &mut impl Rng) -> Self {
         Self {
@@ -109,9 +139,20 @@ impl Session {
             listings: BTreeMap::new(),
             wanted: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            fast: None,
+            paging: None,
             questions: BTreeMap::new(),
             report: Report::default(),
         }
+    }
+
+    /// A session that begins with what the peer said of its table, and falls back to the plain form where that leads
+    /// nowhere.
+    pub fn with_lead(setup: Setup, lead: Lead, now: Duration, rng: &mut impl Rng) -> Self {
+        let mut session = Self::new(setup, now, rng);
+        session.scope = lead.since;
+        session.begin(lead);
+        session
     }
 
     /// Takes what happened and returns what to do.
@@ -138,6 +179,9 @@ impl Session {
     pub fn next_wake(&self) -> Option<Duration> {
         if matches!(self.phase, Phase::Done) {
             return None;
+        }
+        if self.paused_until.is_none() && self.fast.as_ref().is_some_and(|fast| fast.is_busy()) {
+            return Some(self.started);
         }
         let deadline = self.deadline();
         Some(self.paused_until.map_or(deadline, |until| until.min(deadline)))
@@ -171,6 +215,25 @@ impl Session {
             Event::OwnIndex { buckets, seen } => {
                 self.compare(buckets, seen);
                 Continue(())
+            }
+            Event::OwnGroups { groups } => {
+                if let Some(fast) = &mut self.fast {
+                    fast.ladder.take_own(groups);
+                }
+                Continue(())
+            }
+            Event::Resolved { question, held } => {
+                self.take_resolved(question, &held);
+                Continue(())
+            }
+            Event::Paged { request, bytes, next, more } => {
+                self.report.received_bytes = self.report.received_bytes.saturating_add(bytes);
+                self.failures_in_a_row = 0;
+                match self.take_page_head(request, next, more) {
+                    Ok(()) if self.short_pages > MAX_SHORT_PAGES => Break(End::Cut(Cut::ShortPages)),
+                    Ok(()) => Continue(()),
+                    Err(misbehaviour) => Break(End::Misbehaved(misbehaviour)),
+                }
             }
             Event::Unknown { question, ids } => {
                 let Some((bucket, asked)) = self.questions.remove(&question) else { return Continue(()) };
@@ -207,11 +270,21 @@ impl Session {
             (InFlight::Get { ids }, Response::Entries { entries, more }) => {
                 self.take_entries(ids, &entries, more, outputs)
             }
+            (InFlight::Groups(rung), Response::Groups { since, root, syndromes }) => {
+                self.take_groups(&rung, since, root, syndromes)
+            }
+            (InFlight::Sids { sids }, Response::Entries { entries, more }) => {
+                self.take_sids(sids, &entries, more)
+            }
+            (InFlight::Page(page), Response::Entries { entries, .. }) if page.has_come => {
+                self.take_paged(page, &entries)
+            }
             // The driver's mistake, since the operations are protocols of their own. Not to lose anything:
             (asked, _) => return self.take_failure(asked, None, now),
         };
         match result {
             Err(misbehaviour) => Break(End::Misbehaved(misbehaviour)),
+            Ok(()) if self.is_repeating() => Break(End::Cut(Cut::Repeated)),
             Ok(()) if self.report.missing > MAX_UNSERVED => Break(End::Cut(Cut::Unserved)),
             Ok(()) if self.report.refused > MAX_REFUSED => Break(End::Cut(Cut::Refused)),
             Ok(()) if self.short_pages > MAX_SHORT_PAGES => Break(End::Cut(Cut::ShortPages)),
@@ -229,6 +302,9 @@ impl Session {
             InFlight::Index => {}
             InFlight::Ids { bucket } => self.ready.push_front(bucket),
             InFlight::Get { ids } => self.want_again(ids),
+            InFlight::Groups(_) => self.groups_failed(retry_after.is_some()),
+            InFlight::Sids { sids } => self.want_sids_again(sids),
+            InFlight::Page(page) => self.page_failed(&page),
         }
         self.report.failures += 1;
         self.failures_in_a_row += 1;
@@ -255,6 +331,15 @@ impl Session {
             return Continue(());
         }
         self.paused_until = None;
+        if matches!(self.phase, Phase::Climbing) {
+            if self.climb(outputs) {
+                return Continue(());
+            }
+            self.descend(outputs)?;
+        }
+        if matches!(self.phase, Phase::Paging) {
+            return self.turn_pages(outputs);
+        }
         while self.in_flight.len() < WINDOW {
             let (request, asked) = match self.phase {
                 Phase::Indexing if self.in_flight.is_empty() => {
@@ -265,12 +350,9 @@ impl Session {
                     Some(next) => next,
                     None => break,
                 },
-                Phase::Indexing | Phase::Comparing(_) | Phase::Done => return Continue(()),
+                _ => return Continue(()),
             };
-            let id = self.next_id();
-            self.in_flight.insert(id, asked);
-            self.report.requests += 1;
-            outputs.push(Output::Send(id, request));
+            self.send(request, asked, outputs);
         }
         // Every listing that is left has a page to ask for, a question, or ids wanted or in flight.
         if self.in_flight.is_empty() && self.questions.is_empty() {
@@ -278,6 +360,13 @@ impl Session {
             return Break(End::Complete);
         }
         Continue(())
+    }
+
+    fn send(&mut self, request: Request, asked: InFlight, outputs: &mut Vec<Output>) {
+        let id = self.next_id();
+        self.in_flight.insert(id, asked);
+        self.report.requests += 1;
+        outputs.push(Output::Send(id, request));
     }
 
     /// Full gets before pages, so that the ids that wait stay few; gets that are not full only when no page can

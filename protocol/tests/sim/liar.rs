@@ -4,8 +4,13 @@ use p2pdb_protocol::{
     bucket::{BucketSummary, Digest, id_range},
     id::EntryId,
     limits::MAX_INDEX_IDS,
-    reconcile::Request,
+    message::sync::SyncResponse,
+    reconcile::{
+        Request,
+        sketch::{Element, Root, Summary, Tow},
+    },
 };
+use rand_core::Rng as _;
 
 use super::{node::Answer, random::Random, store::Store};
 
@@ -49,6 +54,16 @@ pub enum Lie {
     SpoiledSignatures,
     /// Serves entries that were not asked for (any more).
     Unsolicited,
+    /// Syndromes and counters that are those of no set.
+    FalseSketches,
+    /// Roots that are those of no set.
+    FalseRoots,
+    /// Fewer syndromes than asked for.
+    ShortSketches,
+    /// Sketches with ids of no entry.
+    InventedSids,
+    /// Says that all is equal.
+    FalseEquality,
     /// Says that it has nothing.
     HidesEverything,
     /// Does not answer.
@@ -56,7 +71,7 @@ pub enum Lie {
 }
 
 impl Lie {
-    pub const ALL: [Lie; 21] = [
+    pub const ALL: [Lie; 26] = [
         Lie::FalseDigests,
         Lie::FalseCounts,
         Lie::ImpossibleCounts,
@@ -76,23 +91,41 @@ impl Lie {
         Lie::ServesNothing,
         Lie::SpoiledSignatures,
         Lie::Unsolicited,
+        Lie::FalseSketches,
+        Lie::FalseRoots,
+        Lie::ShortSketches,
+        Lie::InventedSids,
+        Lie::FalseEquality,
         Lie::HidesEverything,
         Lie::Silent,
     ];
 
+    /// What only a peer can say that speaks the faster form.
+    pub fn is_of_sketches(self) -> bool {
+        matches!(
+            self,
+            Lie::FalseSketches
+                | Lie::FalseRoots
+                | Lie::ShortSketches
+                | Lie::InventedSids
+                | Lie::FalseEquality
+        )
+    }
+
     /// Whether no honest node could answer like that, so that the first session finds it out.
     pub fn is_provable(self) -> bool {
-        !matches!(
-            self,
-            Lie::FalseDigests
-                | Lie::FalseCounts
-                | Lie::EndlessPages
-                | Lie::DrippingPages
-                | Lie::InventedIds
-                | Lie::ServesNothing
-                | Lie::HidesEverything
-                | Lie::Silent
-        )
+        !self.is_of_sketches()
+            && !matches!(
+                self,
+                Lie::FalseDigests
+                    | Lie::FalseCounts
+                    | Lie::EndlessPages
+                    | Lie::DrippingPages
+                    | Lie::InventedIds
+                    | Lie::ServesNothing
+                    | Lie::HidesEverything
+                    | Lie::Silent
+            )
     }
 
     /// The answer of a liar instead of the honest one; none if it keeps silent.
@@ -113,7 +146,26 @@ impl Lie {
             (Request::Ids { bucket, after, .. }, Answer::Index { ids, more, .. }) => {
                 self.distort_page(*bucket, *after, ids, more, store, random);
             }
-            (Request::Get { .. }, Answer::Entries { items, more }) => match self {
+            (Request::Groups { .. }, Answer::Groups { root, syndromes, .. }) => match self {
+                Lie::FalseSketches => syndromes.iter_mut().for_each(|word| *word = random.next_u64()),
+                Lie::FalseRoots => *root = Root::from_bytes(random.bytes()),
+                Lie::ShortSketches => syndromes.truncate(1),
+                _ => {}
+            },
+            (Request::Page { .. }, Answer::Page { items, next, more }) => match self {
+                Lie::EndlessPages => *more = true,
+                Lie::RepeatedPages => {
+                    next.arrival = 1;
+                    *more = true;
+                }
+                Lie::EmptyPages => {
+                    items.clear();
+                    *more = true;
+                }
+                Lie::SpoiledSignatures => items.iter_mut().for_each(|item| item.valid = false),
+                _ => {}
+            },
+            (Request::Get { .. } | Request::Sids { .. }, Answer::Entries { items, more }) => match self {
                 Lie::ServesNothing => (*items, *more) = (Vec::new(), true),
                 Lie::SpoiledSignatures => items.iter_mut().for_each(|item| item.valid = false),
                 Lie::Unsolicited => items.extend_from_within(..),
@@ -122,6 +174,39 @@ impl Lie {
             _ => unreachable!("an answer of the wrong kind"),
         }
         Some(answer)
+    }
+
+    /// The answer of a liar to the question which tables differ; none if it keeps silent.
+    pub fn distort_roots(self, mut response: SyncResponse, random: &mut Random) -> Option<SyncResponse> {
+        if self == Lie::Silent {
+            return None;
+        }
+        if self == Lie::FalseEquality {
+            let same = response.same.iter().flatten().map(|_| Some(0)).collect::<Vec<_>>();
+            return Some(SyncResponse { same: same.try_into().ok(), differing: None, ..response });
+        }
+        let mut claims = response.differing.take().map(|claims| claims.into_inner()).unwrap_or_default();
+        for claim in &mut claims {
+            match self {
+                Lie::FalseSketches => {
+                    claim.syndromes = std::array::from_fn(|_| random.next_u64());
+                    claim.tow = Tow::from_bytes(&random.bytes());
+                }
+                Lie::FalseRoots => claim.root = Root::from_bytes(random.bytes()),
+                Lie::InventedSids => {
+                    let mut invented = Summary::default();
+                    (0..5).for_each(|_| invented.insert(&Element::of(&EntryId::from_bytes(random.bytes()))));
+                    claim.n += 5;
+                    claim.syndromes.iter_mut().zip(invented.syndromes()).for_each(|(own, more)| *own ^= more);
+                }
+                Lie::HidesEverything => *claim = (&Summary::default()).into(),
+                _ => {}
+            }
+        }
+        if !claims.is_empty() {
+            response.differing = claims.try_into().ok();
+        }
+        Some(response)
     }
 
     fn distort_index(

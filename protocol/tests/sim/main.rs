@@ -11,6 +11,8 @@
     unreachable_pub
 )]
 
+mod announce;
+mod fast;
 mod liar;
 mod node;
 mod pairs;

@@ -1,12 +1,19 @@
 //! A node's store as a model: what SPEC 6 and 8 say of stored and Known ids, in a few maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use p2pdb_protocol::{
     bucket::{BucketSummary, bucket_of, digest, id_range},
+    filter::Cursor,
     id::{EntryId, TableId},
     limits::{MAX_GET_BYTES, MAX_GET_ENTRIES},
-    reconcile::Served,
+    reconcile::{
+        Held, Served,
+        sketch::{Element, Group, Sid, Summary},
+    },
     refusal::{Outcome, Refusal},
 };
 
@@ -50,13 +57,24 @@ pub struct Store {
     pub horizon: u64,
     tables: BTreeMap<TableId, BTreeMap<EntryId, Item>>,
     pub dropped: BTreeSet<EntryId>,
+    /// Everything that was ever stored, in the order in which it arrived.
+    arrivals: Vec<(TableId, EntryId)>,
+    /// The summaries asked for since the last change.
+    summaries: RefCell<BTreeMap<(TableId, u64), Summary>>,
 }
 
 impl Store {
     /// An empty store that mirrors these tables.
     pub fn new(rules: Rules, tables: impl IntoIterator<Item = TableId>, horizon: u64) -> Self {
         let tables = tables.into_iter().map(|table| (table, BTreeMap::new())).collect();
-        Self { rules, horizon, tables, dropped: BTreeSet::new() }
+        Self {
+            rules,
+            horizon,
+            tables,
+            dropped: BTreeSet::new(),
+            arrivals: Vec::new(),
+            summaries: RefCell::default(),
+        }
     }
 
     pub fn tables(&self) -> impl Iterator<Item = TableId> {
@@ -89,6 +107,8 @@ impl Store {
                 Some(_) if !item.valid => Outcome::Refused(Refusal::SignatureInvalid),
                 Some(items) => {
                     items.insert(item.id, item);
+                    self.arrivals.push((item.table, item.id));
+                    self.summaries.get_mut().clear();
                     Outcome::Stored
                 }
             }
@@ -100,6 +120,7 @@ impl Store {
     pub fn evict(&mut self, item: &Item) {
         if self.tables.get_mut(&item.table).is_some_and(|items| items.remove(&item.id).is_some()) {
             self.dropped.insert(item.id);
+            self.summaries.get_mut().clear();
         }
     }
 
@@ -153,5 +174,61 @@ impl Store {
             page.push(*item);
         }
         (page, false)
+    }
+
+    fn ids(&self, table: &TableId, since: u64) -> impl Iterator<Item = &EntryId> {
+        let items = self.tables.get(table).into_iter().flatten();
+        items.filter(move |(_, item)| item.created >= since).map(|(id, _)| id)
+    }
+
+    pub fn summary(&self, table: &TableId, since: u64) -> Summary {
+        let compute = || {
+            let mut summary = Summary::default();
+            self.ids(table, since).for_each(|id| summary.insert(&Element::of(id)));
+            summary
+        };
+        self.summaries.borrow_mut().entry((*table, since)).or_insert_with(compute).clone()
+    }
+
+    pub fn groups(&self, table: &TableId, since: u64, level: u8) -> Vec<Group> {
+        let mut groups = vec![Group::default(); 1 << level];
+        self.ids(table, since)
+            .for_each(|id| groups[usize::from(Sid::of(id).group(level))].insert(&Element::of(id)));
+        groups
+    }
+
+    pub fn held(&self, table: &TableId, sids: &[Sid]) -> Vec<Held> {
+        let mut held = Vec::new();
+        for sid in sids {
+            let (first, last) = sid.range();
+            let stored = self.tables.get(table).into_iter().flat_map(|items| items.range(first..=last));
+            held.extend(stored.map(|(id, _)| Held { id: *id, stored: true }));
+            held.extend(self.dropped.range(first..=last).map(|id| Held { id: *id, stored: false }));
+        }
+        held
+    }
+
+    pub fn by_sids(&self, table: &TableId, sids: &[Sid]) -> (Vec<Item>, bool) {
+        let held = self.held(table, sids);
+        self.get(&held.iter().map(|held| held.id).collect::<Vec<_>>())
+    }
+
+    /// The next entries in the order of their arrival, where the next page begins, and whether there is one.
+    pub fn arrived(&self, table: &TableId, since: u64, cursor: Option<Cursor>) -> (Vec<Item>, Cursor, bool) {
+        let after = cursor.map_or(0, |cursor| cursor.arrival);
+        let cursor = |arrival| Cursor { store: [5; 8], arrival };
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for (arrival, (of, id)) in (1..).zip(&self.arrivals).skip(after as usize) {
+            let Some(item) = self.tables.get(of).and_then(|items| items.get(id)) else { continue };
+            if of != table || item.created < since {
+                continue;
+            }
+            bytes += item.size;
+            if page.len() == MAX_GET_ENTRIES || bytes > MAX_GET_BYTES as u64 {
+                return (page, cursor(arrival - 1), true);
+            }
+            page.push(*item);
+        }
+        (page, cursor(self.arrivals.len() as u64), false)
     }
 }

@@ -80,6 +80,9 @@ areas! {
     padding = plain::padding;
     bucket = plain::bucket;
     index = plain::index;
+    sketch = plain::sketch;
+    difference = plain::difference;
+    roots = plain::roots;
     header = objects::header;
     entry = objects::entry;
     seal = objects::seal;

@@ -3,13 +3,14 @@
 use cbor4ii::core::{Value, dec::Decode as _, utils::SliceReader};
 use p2pdb_protocol::{
     codec::lenient,
-    filter::Filter,
+    filter::{BySids, Filter},
     message::{
         Operation, Reply, announce,
         get::{Get, GetRequest},
         hello::Hello,
         index::Index,
         put::Put,
+        sync::{Sync, SyncRequest},
     },
     network::Network,
 };
@@ -29,18 +30,31 @@ pub fn messages(vector: &Vector) -> String {
             Ok(ids) => same(vector, &ids),
             Err(_) => MALFORMED,
         },
+        "new-tables" => match announce::decode_new_tables(&vector.body) {
+            Ok(tables) => same(vector, &tables),
+            Err(_) => MALFORMED,
+        },
         "get-request" => match lenient::from_slice::<GetRequest>(&vector.body) {
             Err(_) => MALFORMED,
-            Ok(request) if Filter::from_request(request.clone(), &Network::default()).is_err() => {
-                "bad_request"
-            }
-            Ok(request) => same(vector, &request),
+            Ok(request) => match BySids::from_request(&request) {
+                Ok(Some(_)) => same(vector, &request),
+                Ok(None) if Filter::from_request(request.clone(), &Network::default()).is_ok() => {
+                    same(vector, &request)
+                }
+                _ => "bad_request",
+            },
         },
         "get-response" => operation::<Get>(vector, false),
         "hello-request" => operation::<Hello>(vector, true),
         "hello-response" => operation::<Hello>(vector, false),
         "put-request" => operation::<Put>(vector, true),
         "put-response" => operation::<Put>(vector, false),
+        "sync-request" => match lenient::from_slice::<SyncRequest>(&vector.body) {
+            Err(_) => MALFORMED,
+            Ok(request) if request.clone().question().is_none() => "bad_request",
+            Ok(request) => same(vector, &request),
+        },
+        "sync-response" => operation::<Sync>(vector, false),
         "index-request" => operation::<Index>(vector, true),
         "index-response" => operation::<Index>(vector, false),
         other => panic!("{other} is no message"),

@@ -6,12 +6,17 @@ use p2pdb_protocol::{
     bucket::{Digester, bucket_of, id_range},
     id::{EntryId, NetworkId, ParseIdError, RecipientId, TableId},
     keys::PublicKey,
+    message::sync::{word_bytes, words},
     network::{Network, NetworkFile},
     pow::{self, Puzzle},
+    reconcile::{
+        roots::digest_of_all,
+        sketch::{Element, Group, Root, Summary, decode},
+    },
     seal::padme,
 };
 
-use crate::vector::Vector;
+use crate::vector::{Vector, hex};
 
 const OK: &str = "ok";
 
@@ -127,5 +132,38 @@ pub fn index(vector: &Vector) -> String {
         .map(|(bucket, (count, digester))| format!("{bucket}:{count}:{}", digester.finish()))
         .collect();
     assert_eq!(summaries.join(" "), vector.need("buckets"));
+    OK.to_owned()
+}
+
+pub fn sketch(vector: &Vector) -> String {
+    let (mut summary, mut group) = (Summary::default(), Group::default());
+    for id in vector.body.chunks(32).map(entry_id) {
+        summary.insert(&Element::of(&id));
+        group.insert(&Element::of(&id));
+    }
+    assert_eq!(summary.len(), vector.number::<u64>("n"));
+    assert_eq!(summary.root().to_string(), vector.need("root"));
+    assert_eq!(hex(&summary.tow().to_bytes()), vector.need("tow"));
+    assert_eq!(hex(&word_bytes(*group.syndromes())), vector.need("syndromes"));
+    assert_eq!(summary.syndromes()[..], group.syndromes()[..16]);
+    assert_eq!(summary.tally(), group.tally());
+    OK.to_owned()
+}
+
+pub fn difference(vector: &Vector) -> String {
+    let Some(sids) = decode(&words(&vector.body).unwrap()) else { return "undecodable".to_owned() };
+    let mut sids: Vec<String> = sids.iter().map(|sid| format!("{:016x}", sid.to_u64())).collect();
+    sids.sort_unstable();
+    assert_eq!(sids.join(" "), vector.need("sids"));
+    OK.to_owned()
+}
+
+/// The roots of the vectors are invented: only how they are put together can be compared.
+pub fn roots(vector: &Vector) -> String {
+    let rows = vector.body.chunks(48).map(|row| {
+        let (table, root) = row.split_at(32);
+        (TableId::from_bytes(table.try_into().unwrap()), Root::from_bytes(root.try_into().unwrap()))
+    });
+    assert_eq!(digest_of_all(rows).to_string(), vector.need("digest"));
     OK.to_owned()
 }

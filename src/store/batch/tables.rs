@@ -1,25 +1,23 @@
 //! How tables come and go within a transaction.
 
-use p2pdb_protocol::{id::TableId, keys::PublicKey};
+use p2pdb_protocol::id::TableId;
 use redb::{Error, ReadableTable};
 
 use super::{Batch, totals_of};
-use crate::store::schema::{self, damaged};
+use crate::store::{delta::Generation, schema};
 
 impl Batch<'_> {
-    /// The number of a table, which becomes known if it is not.
-    pub(super) fn intern(&mut self, table: TableId, key: &PublicKey) -> Result<u32, Error> {
+    /// Keeps the tables of a generation, unless they are kept already.
+    pub(super) fn keep_tables(&mut self, generation: &Generation) -> Result<(), Error> {
         let mut numbers = self.txn.open_table(schema::TABLE_NUMBERS)?;
-        if let Some(number) = numbers.get(table.as_bytes())? {
-            return Ok(number.value());
+        for (number, (table, spki)) in &generation.tables {
+            if numbers.get(table.as_bytes())?.is_none() {
+                numbers.insert(table.as_bytes(), number)?;
+                self.tables.insert(number, [table.as_bytes().as_slice(), spki].concat().as_slice())?;
+            }
+            self.state.next_table = self.state.next_table.max(u64::from(*number) + 1);
         }
-        let number = u32::try_from(self.state.next_table)
-            .map_err(|_| damaged(format!("table numbers end at {}", self.state.next_table)))?;
-        self.state.next_table += 1;
-        numbers.insert(table.as_bytes(), number)?;
-        self.tables.insert(number, [table.as_bytes().as_slice(), key.der()].concat().as_slice())?;
-        self.changed = true;
-        Ok(number)
+        Ok(())
     }
 
     /// Every table's number and id.
@@ -63,6 +61,9 @@ impl Batch<'_> {
             }
             totals.remove(table_no)?;
             self.totals.remove(&table_no);
+            if let Some(retired) = &mut self.retired {
+                retired.tables.push(table_no);
+            }
         }
         Ok(())
     }

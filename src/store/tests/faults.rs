@@ -95,7 +95,7 @@ async fn being_killed_while_a_store_is_made_leaves_nothing_in_the_way() {
     let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(
         names.collect::<BTreeSet<_>>(),
-        ["store".into(), "store.new".into()].into(),
+        ["store".into(), "store.log".into(), "store.new".into()].into(),
         "nothing is left over"
     );
     let missing = directory.path().join("no/such/directory");
@@ -162,14 +162,32 @@ async fn a_full_disk_fails_the_put_and_nothing_else() {
     let clock = Clock::manual(START);
     let store = Store::open_with(&path, settings, clock, Arc::new(opener), STEPS).unwrap();
     store.commit(series(0, 10)).await.unwrap();
-    for attempt in 0..3 {
+    for (attempt, point) in ["append", "sync", "segment"].into_iter().enumerate() {
         space.full.store(true, Ordering::SeqCst);
-        let error = store.commit(series(1000, 500)).await.unwrap_err();
-        assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
-        assert!(error.to_string().contains("free some"));
-        assert_eq!(arrivals(&store).await.len(), 10 + attempt, "still readable");
+        crate::store::fault::arm(directory.path(), point);
+        let attempts = if point == "segment" { 1 } else { 2 };
+        for _ in 0..attempts {
+            let full = store.commit(series(1000, 500)).await;
+            if point == "segment" && full.is_ok() {
+                // The segment that is there has room for it.
+                break;
+            }
+            let error = full.unwrap_err();
+            assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+            assert!(error.to_string().contains("free some"));
+            assert_eq!(arrivals(&store).await.len(), 10 + attempt, "still readable");
+        }
+        crate::store::fault::disarm(directory.path());
         space.full.store(false, Ordering::SeqCst);
         store.commit(series(100 + attempt as u64, 1)).await.unwrap();
     }
-    assert_eq!(verified(&store).await.entries, 13);
+    let stored = arrivals(&store).await.len() as u64;
+    // The indexes cannot be written: what is in the log is there, and can be asked for.
+    space.full.store(true, Ordering::SeqCst);
+    let error = store.merge().await.unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    store.commit(series(2000, 100)).await.unwrap();
+    assert_eq!(arrivals(&store).await.len() as u64, stored + 100);
+    space.full.store(false, Ordering::SeqCst);
+    assert_eq!(verified(&store).await.entries, stored + 100);
 }

@@ -3,23 +3,32 @@
 use redb::{ReadableTable, TableDefinition};
 
 use super::*;
-use crate::store::migrate::Step;
+use crate::store::migrate::{Migrating, STEPS, Step};
 
 const ADDED: TableDefinition<u64, u64> = TableDefinition::new("added");
 
 /// What a later version could do: fill a new table from the entries.
-fn add_lengths(txn: &redb::WriteTransaction) -> Result<(), redb::Error> {
-    let (entries, mut added) = (txn.open_table(schema::ENTRIES)?, txn.open_table(ADDED)?);
-    for row in entries.iter()? {
-        let (arrival, row) = row?;
-        added.insert(arrival.value(), row.value().len() as u64)?;
-    }
-    Ok(())
+fn add_lengths(migrating: &Migrating<'_>) -> Result<(), StoreError> {
+    migrating.file.write(|txn| {
+        let (entries, mut added) = (txn.open_table(schema::LOCATIONS)?, txn.open_table(ADDED)?);
+        for row in entries.iter()? {
+            let (arrival, row) = row?;
+            added.insert(arrival.value(), u64::from(record::Location::from_row(row.value()).length))?;
+        }
+        Ok(((), true))
+    })
 }
 
-fn fail(txn: &redb::WriteTransaction) -> Result<(), redb::Error> {
-    txn.open_table(ADDED)?.insert(0, 0)?;
-    Err(schema::damaged("this step fails"))
+fn fail(migrating: &Migrating<'_>) -> Result<(), StoreError> {
+    migrating.file.write(|txn| {
+        txn.open_table(ADDED)?.insert(0, 0)?;
+        Err(schema::damaged("this step fails"))
+    })
+}
+
+/// The steps there are, and these.
+fn and(steps: &[Step]) -> Vec<Step> {
+    [STEPS, steps].concat()
 }
 
 fn open_with(fixture: &Fixture, steps: &[Step]) -> Result<Store, StoreError> {
@@ -39,19 +48,19 @@ async fn steps_run_once_each_and_an_older_program_refuses_the_result() {
     fixture.store.commit(series(0, 5)).await.unwrap();
     fixture.store.close().await.unwrap();
 
-    let store = open_with(&fixture, &[add_lengths]).unwrap();
+    let store = open_with(&fixture, &and(&[add_lengths])).unwrap();
     assert_eq!(added(&store), 5);
     store.commit(series(5, 1)).await.unwrap();
     store.close().await.unwrap();
     // Not run again: the entry that came since is not in the new table.
-    let store = open_with(&fixture, &[add_lengths]).unwrap();
+    let store = open_with(&fixture, &and(&[add_lengths])).unwrap();
     assert_eq!(added(&store), 5);
     store.close().await.unwrap();
 
-    let error = open_with(&fixture, &[]).unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { newest: 1, got: 2, .. }), "{error}");
+    let error = open_with(&fixture, STEPS).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { newest: 2, got: 3, .. }), "{error}");
     assert!(error.to_string().contains("run a newer p2pdb"));
-    let store = open_with(&fixture, &[add_lengths]).unwrap();
+    let store = open_with(&fixture, &and(&[add_lengths])).unwrap();
     assert_eq!(verified(&store).await.entries, 6);
 }
 
@@ -60,9 +69,13 @@ async fn a_step_that_fails_leaves_the_file_as_it_was() {
     let fixture = Fixture::new(StoreOptions::default());
     fixture.store.commit(series(0, 5)).await.unwrap();
     fixture.store.close().await.unwrap();
-    assert!(matches!(open_with(&fixture, &[add_lengths, fail]), Err(StoreError::Damaged { .. })));
-    // The first step holds, the second left nothing.
-    let store = open_with(&fixture, &[add_lengths]).unwrap();
+    assert!(matches!(open_with(&fixture, &and(&[add_lengths, fail])), Err(StoreError::Damaged { .. })));
+    // The first step holds, the second is tried again, and no older program takes the file meanwhile.
+    assert!(matches!(
+        open_with(&fixture, &and(&[add_lengths])),
+        Err(StoreError::NewerSchema { newest: 3, got: 4, .. })
+    ));
+    let store = open_with(&fixture, &and(&[fail, add_lengths])).unwrap();
     assert_eq!(added(&store), 5);
 }
 

@@ -7,6 +7,9 @@ mod index;
 mod migrate;
 mod query;
 mod retention;
+mod scale;
+mod sketch;
+mod tail;
 mod verify;
 
 use std::{path::Path, sync::LazyLock};
@@ -78,17 +81,18 @@ impl Default for Draft {
 
 impl Draft {
     fn entry(&self) -> Entry {
+        self.to_all(self.recipients.iter().map(|number| recipient(*number)).collect())
+    }
+
+    fn to_all(&self, mut recipients: Vec<RecipientId>) -> Entry {
         let body: Vec<u8> = (0u64..)
             .flat_map(|block| Sha256::digest([self.seed.to_be_bytes(), block.to_be_bytes()].concat()))
             .take(self.length)
             .collect();
-        let mut recipients: Vec<_> = self
-            .recipients
-            .iter()
-            .map(|number| WrappedKey { recipient: recipient(*number), wrapped: vec![7; 256] })
-            .collect();
-        recipients.sort_by_key(|key| key.recipient);
-        recipients.dedup_by_key(|key| key.recipient);
+        recipients.sort_unstable();
+        recipients.dedup();
+        let recipients =
+            recipients.into_iter().map(|recipient| WrappedKey { recipient, wrapped: vec![7; 256] }).collect();
         let header = Header {
             table: table(self.table),
             created: self.created,
@@ -147,6 +151,27 @@ fn open_bounded(path: &Path, clock: &Clock, bounds: crate::store::query::Bounds)
     settings.bounds = bounds;
     let opener = |path: &Path| redb::Builder::new().create(path);
     Store::open_with(path, settings, clock.clone(), Arc::new(opener), crate::store::migrate::STEPS).unwrap()
+}
+
+/// Where the record of an entry begins, once it is merged: the segment's file and the offset in it.
+fn record(store: &Store, path: &Path, arrival: u64) -> (std::path::PathBuf, record::Location) {
+    let location = store.core.file.read(|txn| {
+        let row = txn.open_table(schema::LOCATIONS)?.get(arrival)?.expect("it is stored and merged");
+        Ok(record::Location::from_row(row.value()))
+    });
+    let location = location.unwrap();
+    (log::directory_of(path).join(format!("{:010}.seg", location.segment)), location)
+}
+
+/// Damages the record of an entry in the log.
+fn spoil(store: &Store, path: &Path, arrival: u64, spoil: impl FnOnce(&mut [u8])) {
+    use std::os::unix::fs::FileExt;
+    let (segment, location) = record(store, path, arrival);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(segment).unwrap();
+    let mut bytes = vec![0; location.record_length()];
+    file.read_exact_at(&mut bytes, location.offset.into()).unwrap();
+    spoil(&mut bytes);
+    file.write_all_at(&bytes, location.offset.into()).unwrap();
 }
 
 async fn verified(store: &Store) -> Report {
@@ -260,6 +285,7 @@ async fn requests_that_wait_share_a_transaction_and_get_their_own_answers() {
 async fn a_closed_store_says_so_and_a_compacted_one_has_everything() {
     let fixture = Fixture::new(StoreOptions::default());
     fixture.store.commit(series(0, 300)).await.unwrap();
+    fixture.store.merge().await.unwrap();
     let before = fixture.store.stats().await.unwrap().file_bytes;
     assert!(fixture.store.compact().await.unwrap());
     // A copy of the open file is what a kill would leave.

@@ -88,18 +88,21 @@ async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte
         outcomes.extend(fixture.store.commit(part.iter().map(Draft::new_entry).collect()).await.unwrap());
         verified(&fixture.store).await;
     }
-    // The same by hand: after each request, the least go until the rest is a little under the limit.
-    let score = |draft: &Draft| {
+    // The same by hand: after each request, the oldest of the lowest classes go until the rest is a little under the limit.
+    let class = |draft: &Draft| {
         let entry = draft.entry();
-        (u128::from(entry.effort()) << 16) / entry.encoded().len() as u128
+        let per_byte = entry.effort() as f64 / entry.encoded().len() as f64;
+        let exponent = per_byte.log2().floor();
+        let fraction = (per_byte / exponent.exp2() - 1.0) * 8.0;
+        (exponent as i64, fraction.floor() as i64)
     };
     let charge = |draft: &Draft| charge::of_entry(draft.entry().encoded().len(), 1);
     let mut kept = BTreeSet::new();
     for part in drafts.chunks(50) {
-        kept.extend(part.iter().map(|draft| (score(draft), draft.seed)));
+        kept.extend(part.iter().map(|draft| (class(draft), draft.seed)));
         let mut total: u64 = kept.iter().map(|(_, seed)| charge(&drafts[*seed as usize])).sum();
         if total > limit {
-            while total > limit - limit / 128 {
+            while total > limit - limit / 64 {
                 let (_, seed) = kept.pop_first().unwrap();
                 total -= charge(&drafts[seed as usize]);
             }
@@ -108,7 +111,7 @@ async fn a_table_over_its_limit_loses_its_entries_with_the_least_effort_per_byte
     assert!(kept.len() > 50 && kept.len() < 250);
     let presence = presence(&fixture.store, &drafts).await;
     for (draft, presence) in drafts.iter().zip(&presence) {
-        let is_kept = kept.contains(&(score(draft), draft.seed));
+        let is_kept = kept.contains(&(class(draft), draft.seed));
         assert_eq!(*presence, if is_kept { Presence::Stored } else { Presence::Dropped });
     }
     // Who was told that it is stored was stored; who was dropped in the same transaction was told so.
@@ -210,20 +213,16 @@ async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_no
     fixture.store.drop_for_good(table(2), id, DropReason::Retracted).await.unwrap();
     fixture.reopen().await;
     stored(&fixture.store, &[Draft { table: 1, seed: 4, ..Draft::default() }]).await;
-    let number = fixture.store.core.file.read(|txn| super::super::index::number_of(txn, &table(1)));
-    assert_eq!(number.unwrap(), Some(4));
+    assert_eq!(fixture.store.core.live().number_of(&table(1)), Some(4));
     verified(&fixture.store).await;
 }
 
 #[tokio::test]
 async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_read() {
-    type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
-    let spoils: [Spoil; 3] = [
-        |row| Some(row[..10].to_vec()),
-        |row| Some([&row[..schema::EntryRow::PREFIX], &[0xff; 400]].concat()),
-        |_| None,
-    ];
-    for spoil in spoils {
+    type Spoil = fn(&mut [u8]);
+    let spoils: [Option<Spoil>; 3] =
+        [Some(|record| record[..40].fill(0xee)), Some(|record| record[81 + 8..].fill(0xff)), None];
+    for spoil_it in spoils {
         let limits = [(table(1), charge::LEAST_TABLE_LIMIT)].into();
         let options =
             StoreOptions { table_limits: limits, horizon: Some(30 * DAY), ..StoreOptions::default() };
@@ -232,18 +231,19 @@ async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_
         let heavy = |seed| Draft { table: 1, seed, length: 200_000 + 10 * seed as usize, ..Draft::default() };
         stored(&fixture.store, &[expiring(1), expiring(2), Draft { seed: 3, ..Draft::default() }]).await;
         stored(&fixture.store, &(4..9).map(heavy).collect::<Vec<_>>()).await;
-        let damage = |txn: &redb::WriteTransaction| {
-            let mut entries = txn.open_table(schema::ENTRIES)?;
-            let victims = [1, 3, 4, 5, 6, 7, 8];
-            for arrival in victims {
-                let row = entries.remove(arrival)?.unwrap().value().to_vec();
-                if let Some(spoiled) = spoil(&row) {
-                    entries.insert(arrival, spoiled.as_slice())?;
+        fixture.store.merge().await.unwrap();
+        for arrival in [1, 3, 4, 5, 6, 7, 8] {
+            match spoil_it {
+                Some(spoil_it) => spoil(&fixture.store, &fixture.path(), arrival, spoil_it),
+                None => {
+                    let remove = |txn: &redb::WriteTransaction| {
+                        txn.open_table(schema::LOCATIONS)?.remove(arrival)?;
+                        Ok(((), true))
+                    };
+                    fixture.store.core.file.write(remove).unwrap();
                 }
             }
-            Ok(((), true))
-        };
-        fixture.store.core.file.write(damage).unwrap();
+        }
         let recipients = vec![recipient(1)];
         let page = fixture.store.get(Filter { recipients, ..everything(&fixture.store) }, None, usize::MAX);
         let found: Vec<_> = page.await.unwrap().entries.into_iter().map(|(arrival, _)| arrival).collect();
@@ -263,4 +263,12 @@ async fn a_damaged_entry_does_not_keep_the_others_from_being_stored_dropped_and_
         stored(&fixture.store, &[fresh]).await;
         assert_eq!(arrivals(&fixture.store).await.len(), 1);
     }
+}
+
+#[test]
+fn classes_ascend_with_the_effort_per_byte() {
+    use record::class;
+    let classes = [class(1000, 1000), class(1124, 1000), class(1125, 1000), class(2000, 1000)];
+    assert_eq!(classes, [512, 512, 513, 520]);
+    assert_eq!([class(0, 1000), class(1, u32::MAX), class(u64::MAX, 0)], [0, 256, 1023]);
 }

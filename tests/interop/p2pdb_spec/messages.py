@@ -17,6 +17,7 @@ LIMITS = {  # bytes of request and response (8.1)
     "put": (1024 * KIB, 16 * KIB),
     "get": (64 * KIB, 1088 * KIB),
     "index": (8 * KIB, 256 * KIB),
+    "sync": (24 * KIB, 2112 * KIB),
 }
 STATUSES = ("ok", "busy", "rate_limited", "bad_request", "failed")
 
@@ -93,8 +94,13 @@ _MD5 = _bytes(16)
 _ENTRY, _SPKI, _RECORD = _bytes(0, 524288), _bytes(0, MAX_SPKI_BYTES), _bytes(0, MAX_RECORD_BYTES)
 _CURSOR = _tuple(_bytes(8), _uint())
 
+_ROOT = _bytes(16)
+_CANDIDATES = _list(_ROOT, 0, 2)
+_CLAIM = _tuple(_uint(), _ROOT, _bytes(128), _bytes(128))
+
 _GET_FILTERS = {
     "ids": _filter_list(1024),
+    "sids": _optional(_bytes(0, 32768)),
     "tables": _filter_list(64),
     "recipients": _filter_list(128),
     "bucket": _optional(_uint()),
@@ -112,6 +118,10 @@ REQUESTS: dict[str, Shape] = {
         table=_optional(_ID), after_table=_optional(_ID), since=_uint(),
         bucket=_optional(_uint()), after=_optional(_ID), limit=_optional(_uint(1, 2048, "bad_request")),
     ),
+    "sync": _map(
+        since=_uint(), all=_optional(_CANDIDATES), tables=_optional(_list(_tuple(_ID, _CANDIDATES), 0, 256)),
+        groups=_optional(_tuple(_ID, _uint(), _optional(_bytes(0, 512)), _uint(), _uint())),
+    ),
 }  # fmt: skip
 
 RESPONSES: dict[str, Shape] = {
@@ -125,9 +135,15 @@ RESPONSES: dict[str, Shape] = {
         since=_uint(), buckets=_list(_tuple(_uint(0, 4095), _uint(1), _MD5), 0, 4096),
         ids=_list(_ID, 0, 2048), tables=_list(_ID, 0, 2048), more=Reader.boolean,
     ),
+    "sync": _map(
+        since=_uint(), same=_optional(_list(_optional(_uint()), 0, 256)),
+        differing=_optional(_list(_CLAIM, 0, 256)),
+        groups=_optional(_tuple(_uint(), _ROOT, _bytes(0, 2 << 20))),
+    ),
 }  # fmt: skip
 
 _ANNOUNCE = _list(_ID, 1, 64)
+_NEW_TABLES = _list(_ID, 1, 64)
 
 
 def _decode(shape: Shape, data: bytes, limit: int) -> Any:
@@ -143,9 +159,37 @@ def decode_request(operation: str, data: bytes, network: Network) -> dict[str, A
     request: dict[str, Any] = _decode(REQUESTS[operation], data, LIMITS[operation][0])
     if operation == "get" and all(request[key] is None for key in _GET_FILTERS):
         raise Refused("bad_request", "no filter")
+    if operation == "get" and request["sids"] is not None:
+        _check_sids(request)
+    if operation == "sync":
+        _check_question(request)
     if (bucket := request.get("bucket")) is not None and bucket >> network.bucket_bits:
         raise Refused("bad_request", f"expected a bucket below {1 << network.bucket_bits}, got {bucket}")
     return request
+
+
+def _check_sids(request: dict[str, Any]) -> None:
+    others = set(_GET_FILTERS) - {"sids", "tables"}
+    if any(request[key] is not None for key in others) or len(request["tables"] or []) != 1:
+        raise Refused("bad_request", "sids with something else than one table")
+    words = [request["sids"][i : i + 8] for i in range(0, len(request["sids"]), 8)]
+    if not words or any(len(word) != 8 or word == bytes(8) for word in words):
+        raise Refused("bad_request", "a sid of another length, or 0")
+
+
+def _check_question(request: dict[str, Any]) -> None:
+    if sum(request[key] is not None for key in ("all", "tables", "groups")) != 1:
+        raise Refused("bad_request", "expected exactly one question")
+    if request["groups"] is None:
+        return
+    _, level, which, start, end = request["groups"]
+    if level > 12 or not start < end <= 64:
+        raise Refused("bad_request", "no such level or syndromes")
+    if which is None:
+        return
+    groups = [g for g in range(8 * len(which)) if which[g // 8] >> 7 - g % 8 & 1]
+    if len(which) != -(-(1 << level) // 8) or not groups or groups[-1] >> level:
+        raise Refused("bad_request", "no such groups")
 
 
 def decode_reply(operation: str, data: bytes) -> Reply:
@@ -168,6 +212,11 @@ def encode_reply(body: dict[str, Any]) -> bytes:
 def decode_announce(data: bytes) -> list[bytes]:
     ids: list[bytes] = _decode(_ANNOUNCE, data, 64 * KIB)
     return ids
+
+
+def decode_new_tables(data: bytes) -> list[bytes]:
+    tables: list[bytes] = _decode(_NEW_TABLES, data, 64 * KIB)
+    return tables
 
 
 def frame(data: bytes) -> bytes:

@@ -43,7 +43,7 @@ def valid(rule: str, data: bytes, types: dict[str, Any] = OPEN) -> bool:
 
 
 def test_no_map_is_closed() -> None:
-    assert GRAMMAR.count("= {") == GRAMMAR.count(UNKNOWN_KEYS) == 8
+    assert GRAMMAR.count("= {") == GRAMMAR.count(UNKNOWN_KEYS) == 10
 
 
 def test_strict_objects(sealed: bytes, network: Network) -> None:
@@ -104,6 +104,8 @@ def test_bad_strict_objects(sealed: bytes, network: Network) -> None:
         ("export-item", encode([3, 1])),
         ("announce", encode([])),
         ("announce", encode([ID] * 65)),
+        ("new-tables", encode([])),
+        ("new-tables", encode([ID] * 65)),
     ]:
         assert not valid(rule, data), rule
 
@@ -119,6 +121,7 @@ def test_lenient_objects() -> None:
         assert valid("reply", messages.encode_reply(response), CLOSED), operation
     assert valid("reply", encode([1, 250, None]))
     assert valid("announce", encode([ID] * 64))
+    assert valid("new-tables", encode([ID] * 64))
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,28 @@ from p2pdb_spec import messages
 from p2pdb_spec.cbor_strict import encode
 from p2pdb_spec.network import Network
 
-ID, SPKI, CURSOR = b"i" * 32, b"k" * 294, [b"s" * 8, 5]
+ID, SPKI, CURSOR, ROOT = b"i" * 32, b"k" * 294, [b"s" * 8, 5], b"r" * 16
 REQUESTS: dict[str, list[dict[str, Any]]] = {
     "hello": [{"record": None, "tables": None}, {"record": b"r", "tables": [ID]}],
     "put": [{"entries": [b"e"], "keys": []}, {"entries": [b"e"] * 256, "keys": [SPKI] * 16}],
     "get": [
         dict.fromkeys(messages._GET_FILTERS) | {"bucket": 0, "limit": None},
-        {"ids": [ID] * 1024, "tables": [ID], "recipients": [ID], "bucket": 4095, "seconds_since": 0,
+        dict.fromkeys(messages._GET_FILTERS) | {"sids": b"s" * 16, "tables": [ID], "limit": 9},
+        {"ids": [ID] * 1024, "sids": None, "tables": [ID], "recipients": [ID], "bucket": 4095, "seconds_since": 0,
          "created_from": 0, "created_until": 2**64 - 1, "cursor": CURSOR, "limit": 1000},
     ],
     "index": [{"table": None, "after_table": ID, "since": 0, "bucket": None, "after": None, "limit": None},
               {"table": ID, "after_table": None, "since": 9, "bucket": 7, "after": ID, "limit": 2048}],
+    "sync": [{"since": 5, "all": [ROOT, ROOT], "tables": None, "groups": None},
+             {"since": 5, "all": None, "tables": [[ID, [ROOT]]] * 256, "groups": None},
+             {"since": 5, "all": None, "tables": None, "groups": [ID, 3, b"\x81", 0, 17]}],
 }  # fmt: skip
 RESPONSES: dict[str, dict[str, Any]] = {
     "hello": {"record": b"r", "records": [b"r"] * 32},
     "put": {"outcomes": [0, 1, 43, 999]},
     "get": {"entries": [[1, b"e"], [2, b"e"]], "keys": [SPKI], "next": CURSOR, "more": True},
+    "sync": {"since": 0, "same": [0, None], "differing": [[1, ROOT, b"t" * 128, b"s" * 128]],
+             "groups": None},
     "index": {"since": 0, "buckets": [[0, 1, b"d" * 16]], "ids": [], "tables": [], "more": False},
 }
 CASES = [(operation, request) for operation, requests in REQUESTS.items() for request in requests]
@@ -57,6 +63,7 @@ def test_replies_round_trip(operation: str) -> None:
         ("get", {"ids": [ID] * 1025}), ("get", {"tables": [ID] * 65}),
         ("get", {"recipients": [ID] * 129}), ("get", {"cursor": [b"s" * 7, 5]}),
         ("get", {"seconds_since": b""}),
+        ("get", {"sids": b"s" * 32776}), ("sync", {"all": [ROOT] * 3}), ("sync", {"all": [b"r"]}),
         ("index", {"table": b"t"}), ("index", {"since": None}), ("index", {"after": b"i"}),
     ],
 )  # fmt: skip
@@ -97,10 +104,11 @@ def test_size_limits() -> None:
 
 
 def test_announces() -> None:
-    for count in (1, 64):
-        assert messages.decode_announce(encode([ID] * count)) == [ID] * count
-    for bad in [encode([]), encode([ID] * 65), encode([b"i"]), encode([ID]) + b"\x00", encode(ID)]:
-        assert reason(messages.decode_announce, bad) == "malformed"
+    for decode in (messages.decode_announce, messages.decode_new_tables):
+        for count in (1, 64):
+            assert decode(encode([ID] * count)) == [ID] * count
+        for bad in [encode([]), encode([ID] * 65), encode([b"i"]), encode([ID]) + b"\x00", encode(ID)]:
+            assert reason(decode, bad) == "malformed"
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 300000])

@@ -77,7 +77,7 @@ fn reply(body: Value) -> Value {
 }
 
 pub fn cases() -> Vec<Vector> {
-    [hello_and_put(), get(), index_and_announce(), lenient()].concat()
+    [hello_and_put(), get(), index_and_announce(), sync(), lenient()].concat()
 }
 
 fn hello_and_put() -> Vec<Vector> {
@@ -160,6 +160,23 @@ fn get() -> Vec<Vector> {
                 ("limit", Uint(1000)),
             ]
         }),
+        good("ok-get-sids", "three beginnings of ids of a table", {
+            vec![("sids", bytes(24, 7)), ("tables", ids(1)), ("limit", Uint(1000))]
+        }),
+        good("ok-get-4096-sids", "the most beginnings", vec![("sids", bytes(32_768, 7)), ("tables", ids(1))]),
+        bad("get-4097-sids", "malformed", "one too many", {
+            vec![("sids", bytes(32_776, 7)), ("tables", ids(1))]
+        }),
+        bad("get-no-sids", "bad_request", "no beginnings", vec![("sids", bytes(0, 7)), ("tables", ids(1))]),
+        bad("get-short-sid", "bad_request", "9 bytes", vec![("sids", bytes(9, 7)), ("tables", ids(1))]),
+        bad("get-zero-sid", "bad_request", "the sid 0", vec![("sids", bytes(8, 0)), ("tables", ids(1))]),
+        bad("get-sids-alone", "bad_request", "beginnings without a table", vec![("sids", bytes(8, 7))]),
+        bad("get-sids-two-tables", "bad_request", "beginnings in two tables", {
+            vec![("sids", bytes(8, 7)), ("tables", ids(2))]
+        }),
+        bad("get-sids-bucket", "bad_request", "beginnings and another filter", {
+            vec![("sids", bytes(8, 7)), ("tables", ids(1)), ("bucket", Uint(1))]
+        }),
         bad("get-empty", "bad_request", "no filter", vec![]),
         bad("get-limit-alone", "bad_request", "a limit is no filter", vec![("limit", Uint(10))]),
         bad("get-nulls", "bad_request", "filters that are null", vec![("ids", Null), ("bucket", Null)]),
@@ -230,6 +247,73 @@ fn index_and_announce() -> Vec<Vector> {
             "an id of 31 bytes",
             List(vec![bytes(31, 1)]).cbor(),
         ),
+        ok("ok-new-tables", "new-tables", "9.3", "two tables", ids(2)),
+        ok("ok-new-tables-64", "new-tables", "9.3", "the most tables", ids(64)),
+        case("new-tables-none", "new-tables", "9.3", "malformed", "no tables", ids(0).cbor()),
+        case("new-tables-65", "new-tables", "9.3", "malformed", "a table too many", ids(65).cbor()),
+        case("new-tables-bare-id", "new-tables", "9.3", "malformed", "an id without its list", {
+            bytes(32, 1).cbor()
+        }),
+    ]
+}
+
+fn sync() -> Vec<Vector> {
+    let since = || ("since", Uint(604_800));
+    let roots = |count: u8| List((0..count).map(|byte| bytes(16, byte)).collect());
+    let request = |expect: &str, name: &str, about: &str, entries: Vec<(&'static str, Value)>| {
+        let value = Map([vec![since()], entries].concat());
+        let vector = case(name, "sync-request", "8.7", expect, about, value.cbor());
+        if expect == "ok" { vector.with("json", value.json()) } else { vector }
+    };
+    let response = |expect: &str, name: &str, about: &str, entries: Vec<(&'static str, Value)>| {
+        let value = reply(Map([vec![since()], entries].concat()));
+        let vector = case(name, "sync-response", "8.7", expect, about, value.cbor());
+        if expect == "ok" { vector.with("json", value.json()) } else { vector }
+    };
+    let table = |candidates: u8| List(vec![bytes(32, 1), roots(candidates)]);
+    let groups = |level: u64, which: Value, from: u64, to: u64| {
+        vec![("groups", List(vec![bytes(32, 1), Uint(level), which, Uint(from), Uint(to)]))]
+    };
+    let claim = |tow: usize| List(vec![Uint(9), bytes(16, 1), bytes(tow, 2), bytes(128, 3)]);
+    let bits = |length: usize| bytes(length, 0x80);
+    vec![
+        request("ok", "ok-sync-all", "the digest of all tables", vec![("all", roots(1))]),
+        request("ok", "ok-sync-tables", "two tables, the first with two candidates", {
+            vec![("tables", List(vec![table(2), table(1)]))]
+        }),
+        request("ok", "ok-sync-256-tables", "the most tables", vec![("tables", List(vec![table(2); 256]))]),
+        request("ok", "ok-sync-groups", "all groups of level 4", groups(4, Null, 0, 17)),
+        request("ok", "ok-sync-some-groups", "every eighth group of level 12", groups(12, bits(512), 17, 64)),
+        request("ok", "ok-sync-level-0", "the whole table", groups(0, bits(1), 16, 24)),
+        request("malformed", "sync-3-candidates", "a candidate too many", vec![("all", roots(3))]),
+        request("malformed", "sync-257-tables", "a table too many", {
+            vec![("tables", List(vec![table(1); 257]))]
+        }),
+        request("malformed", "sync-513-bytes-of-groups", "more groups than there can be", {
+            groups(12, bits(513), 0, 17)
+        }),
+        request("bad_request", "sync-nothing", "no question", vec![]),
+        request("bad_request", "sync-two-questions", "two questions", {
+            [vec![("all", roots(1))], groups(4, Null, 0, 17)].concat()
+        }),
+        request("bad_request", "sync-level-13", "no such level", groups(13, Null, 0, 17)),
+        request("bad_request", "sync-no-groups", "no group at all", groups(4, bytes(2, 0), 0, 17)),
+        request("bad_request", "sync-missing-groups", "too few bits", groups(4, bits(1), 0, 17)),
+        request("bad_request", "sync-no-such-group", "group 7 of the four of level 2", {
+            groups(2, bytes(1, 0x81), 0, 17)
+        }),
+        request("bad_request", "sync-no-syndromes", "from and to are equal", groups(4, Null, 17, 17)),
+        request("bad_request", "sync-65-syndromes", "a syndrome too many", groups(4, Null, 0, 65)),
+        response("ok", "ok-sync-response-same", "all is equal", vec![("same", List(vec![Uint(1)]))]),
+        response("ok", "ok-sync-response-differing", "of three tables the second differs", {
+            vec![("same", List(vec![Uint(0), Null, Uint(1)])), ("differing", List(vec![claim(128)]))]
+        }),
+        response("ok", "ok-sync-response-groups", "two syndromes", {
+            vec![("groups", List(vec![Uint(9), bytes(16, 1), bytes(16, 2)]))]
+        }),
+        response("malformed", "sync-response-short-tow", "an estimator of 127 bytes", {
+            vec![("same", List(vec![Null])), ("differing", List(vec![claim(127)]))]
+        }),
     ]
 }
 

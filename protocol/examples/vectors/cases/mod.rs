@@ -9,6 +9,7 @@ mod messages;
 mod network;
 mod record;
 mod seal;
+mod sketch;
 mod work;
 
 use p2pdb_protocol::network::NetworkFile;
@@ -17,8 +18,23 @@ use crate::{vector::Vector, world};
 
 /// The directories of `vectors/` that hold cases.
 pub const AREAS: &[&str] = &[
-    "ids", "keys", "network", "header", "entry", "price", "work", "padding", "seal", "record", "bucket",
-    "index", "messages", "export",
+    "ids",
+    "keys",
+    "network",
+    "header",
+    "entry",
+    "price",
+    "work",
+    "padding",
+    "seal",
+    "record",
+    "bucket",
+    "index",
+    "sketch",
+    "difference",
+    "roots",
+    "messages",
+    "export",
 ];
 
 /// The network file that entries refer to.
@@ -35,6 +51,7 @@ pub fn all() -> Vec<Vector> {
         seal::cases(),
         record::cases(),
         index::cases(),
+        sketch::cases(),
         messages::cases(),
         export::cases(),
     ];

@@ -13,7 +13,7 @@ use crate::{
 
 impl Session {
     /// Checks that the scope of an answer follows from the one asked for (SPEC 8.6).
-    fn check_scope(&self, asked: u64, got: u64) -> Result<(), Misbehaviour> {
+    pub(super) fn check_scope(&self, asked: u64, got: u64) -> Result<(), Misbehaviour> {
         let epoch_seconds = self.setup.epoch_seconds;
         if got < asked || got.checked_rem(epoch_seconds) != Some(0) {
             return Err(Misbehaviour::WrongScope { asked, epoch_seconds, got });

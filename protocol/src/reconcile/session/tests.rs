@@ -89,6 +89,7 @@ impl Bench {
                     self.remembered += 1;
                 }
                 Output::Done(report) => self.done = Some(report),
+                other => panic!("not of the plain form: {other:?}"),
             }
         }
     }

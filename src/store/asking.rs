@@ -1,0 +1,109 @@
+//! How a handle gets its answers: from the writer, from a view off the async threads, or in turn.
+
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+use p2pdb_protocol::id::TableId;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{
+    Core, Store, StoreError,
+    live::Live,
+    view::{Before, View},
+    writer::{Answer, Request},
+};
+
+impl Core {
+    pub(super) fn panicked(&self) -> StoreError {
+        let reason = "a row could not be read".to_owned();
+        StoreError::Damaged { path: self.file.path().to_owned(), reason }
+    }
+
+    /// Length of the index file and the log, and what they take on the disk, in bytes.
+    pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
+        let (length, on_disk) = self.file.size()?;
+        let log = self.log.size().map_err(|error| self.file.fault(error.into()))?;
+        Ok((length + log.0, on_disk + log.1))
+    }
+
+    /// Runs `read` on a view. Keep it short, as [`StoreFile::read`].
+    pub(super) fn view<T>(
+        &self,
+        read: impl Fn(&View<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let before = Before::take(self);
+        self.file.read(|txn| read(&before.view(self, txn)?))
+    }
+
+    pub(super) fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn live_mut(&self) -> RwLockWriteGuard<'_, Live> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    pub(super) async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Merges the delta if anything in it is of this table.
+    pub(super) async fn merge_table(&self, table: TableId) -> Result<(), StoreError> {
+        let table_no = self.core.live().number_of(&table);
+        match table_no {
+            Some(table_no) if self.core.delta.concerns(table_no) => self.merge().await,
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.requests.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Reads a view, off the async threads.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        read: impl Fn(&View<'_>) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.blocking(self.readers(), move |core| core.view(read)).await
+    }
+
+    /// Reads with the number of ids that may be looked at: a few like anything else, any number when it has its turn.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        &self,
+        read: impl Fn(&View<'_>, u64) -> Result<Option<T>, redb::Error> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let short = read.clone();
+        if let Some(answer) = self.look(move |view| short(view, view.settings().bounds.listed)).await? {
+            return Ok(answer);
+        }
+        let _place = self.core.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
+        let long = move |core: &Core| core.view(|view| read(view, u64::MAX));
+        self.blocking(Arc::clone(&self.core.long), long).await?.ok_or(StoreError::Busy)
+    }
+
+    pub(super) fn readers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.core.readers)
+    }
+
+    /// Works off the async threads, when `turns` permits.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        turns: Arc<Semaphore>,
+        work: impl FnOnce(&Core) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let core = Arc::clone(&self.core);
+        let permit = turns.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Held until the work ends, also if nobody waits for it any more.
+            let _permit = permit;
+            work(&core)
+        });
+        task.await.unwrap_or_else(|error| {
+            if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
+        })
+    }
+}

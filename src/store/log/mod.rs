@@ -1,0 +1,328 @@
+//! The log: everything that was committed, in the order in which it was, in segments of bounded size.
+//!
+//! One frame is written per commit, with one `fdatasync` before anything is acknowledged. So at most the last frame can
+//! be torn, and that one nobody was told of: opening cuts it off. A segment says in its header where the frames
+//! of the one before end, so that a failed write leaves nothing that is read later.
+
+mod frame;
+mod segment;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use redb::Error;
+
+use self::segment::write_all_at;
+pub(super) use self::{
+    frame::{Frame, FrameWriter, Item},
+    segment::{Kind, SEGMENT_HEADER, Segment},
+};
+use super::{
+    fault,
+    record::Location,
+    schema::{Position, damaged},
+};
+
+/// The open segments at one time.
+pub(super) type Segments = Arc<BTreeMap<u32, Arc<Segment>>>;
+
+/// The segments of a store.
+pub(super) struct Log {
+    directory: PathBuf,
+    store: [u8; 8],
+    segment_bytes: u64,
+    segments: RwLock<Segments>,
+    next: AtomicU32,
+    /// Held as long as the log is open; other processes stay out.
+    lock: Mutex<Option<File>>,
+}
+
+/// The directory of the segments beside the index file.
+pub(super) fn directory_of(path: &Path) -> PathBuf {
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".log");
+    directory.into()
+}
+
+/// Makes the directory and locks it; nothing if somebody else has.
+pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+    let directory = directory_of(path);
+    match fs::create_dir(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) => sync_directory(path.parent())?,
+        Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+impl Log {
+    /// Opens every segment there is.
+    pub(super) fn open(path: &Path, lock: File, store: [u8; 8], segment_bytes: u64) -> Result<Self, Error> {
+        let directory = directory_of(path);
+        let mut segments = BTreeMap::new();
+        for found in fs::read_dir(&directory)? {
+            let path = found?.path();
+            let Some(number) = number_of(&path) else { continue };
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            match Segment::open(file, store, number, &path)? {
+                Some(segment) => drop(segments.insert(number, Arc::new(segment))),
+                None => fs::remove_file(&path)?,
+            }
+        }
+        let next = segments.last_key_value().map_or(1, |(number, _)| number + 1);
+        Ok(Self {
+            directory,
+            store,
+            segment_bytes,
+            segments: RwLock::new(Arc::new(segments)),
+            next: AtomicU32::new(next),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// The open segments. Whoever reads a snapshot takes them before it: then what it names is open, whatever is
+    /// deleted meanwhile, or younger than these.
+    pub(super) fn segments(&self) -> Segments {
+        Arc::clone(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) const fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Hands every frame behind `from` to `each`, with the place where it ends; gives the end of the log.
+    ///
+    /// A torn frame at the end is cut off. One before the end of what was durable is damage.
+    pub(super) fn replay(
+        &self,
+        from: Position,
+        mut each: impl FnMut(u32, Frame) -> Result<(), Error>,
+    ) -> Result<Position, Error> {
+        let segments = self.segments();
+        let commits: Vec<_> = segments
+            .values()
+            .filter(|segment| segment.kind == Kind::Commits && segment.number >= from.segment)
+            .collect();
+        if from.segment > 0 && commits.first().is_none_or(|first| first.number != from.segment) {
+            return Err(damaged(format!("segment {} of its log is missing", from.segment)));
+        }
+        let mut reached = from;
+        for (index, segment) in commits.iter().enumerate() {
+            let next = commits.get(index + 1).map(|next| next.previous);
+            if reached.segment != segment.number {
+                if segment.previous != reached {
+                    return Err(damaged(format!(
+                        "a segment of its log before {} is missing",
+                        segment.number
+                    )));
+                }
+                reached = Position { segment: segment.number, offset: SEGMENT_HEADER };
+            }
+            let limit = match next {
+                Some(end) if end.segment == segment.number => end.offset,
+                Some(_) => return Err(damaged(format!("a segment after {} is missing", segment.number))),
+                None => segment.end(),
+            };
+            segment.set_end(limit);
+            while reached.offset < limit {
+                match segment.frame(self.store, reached.offset, limit)? {
+                    Some(frame) => {
+                        reached.offset = frame.end();
+                        each(segment.number, frame)?;
+                    }
+                    None if next.is_none() => {
+                        self.cut_off(segment, reached.offset)?;
+                        break;
+                    }
+                    None => return Err(damaged(format!("a frame of segment {} is damaged", segment.number))),
+                }
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Ends a segment where its last whole frame does.
+    fn cut_off(&self, segment: &Segment, end: u64) -> Result<(), Error> {
+        // Only the last frame can be torn: if one follows, this one was whole once, and somebody may rely on it.
+        if let Some(length) = segment.length_at(end, segment.end())?
+            && let next = end + frame::FRAME_HEADER as u64 + length as u64
+            && segment.frame(self.store, next, segment.end())?.is_some()
+        {
+            return Err(damaged(format!("the frame at {end} of segment {} is damaged", segment.number)));
+        }
+        tracing::warn!(
+            segment = segment.number,
+            bytes = segment.end() - end,
+            "the last write was not finished, and nobody was told that it was"
+        );
+        segment.file.set_len(end)?;
+        segment.file.sync_all()?;
+        segment.set_end(end);
+        Ok(())
+    }
+
+    /// The start of the record at this place, with its recipients, without its entry.
+    pub(super) fn facts(&self, location: &Location) -> Result<Vec<u8>, Error> {
+        read_record(&self.segments(), location, location.record_length() - location.length as usize)
+    }
+
+    fn create(&self, kind: Kind, previous: Position) -> Result<Arc<Segment>, Error> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.path_of(number);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let made = fault::point(&self.directory, "segment")
+            .and_then(|()| Segment::create(file, self.store, number, kind, previous))
+            .and_then(|segment| sync_directory(Some(&self.directory)).map(|()| Arc::new(segment)));
+        let segment = made.inspect_err(|_| drop(fs::remove_file(&path)))?;
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut segments).insert(number, Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Deletes a segment that nothing names any longer; readers that began before still have it.
+    pub(super) fn delete(&self, number: u32) -> Result<(), Error> {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut segments).remove(&number);
+        drop(segments);
+        Ok(fs::remove_file(self.path_of(number))?)
+    }
+
+    /// Length of all segments, and what they take on the disk, in bytes.
+    pub(super) fn size(&self) -> io::Result<(u64, u64)> {
+        let mut size = (0, 0);
+        for segment in self.segments().values() {
+            let metadata = segment.file.metadata()?;
+            size = (size.0 + metadata.len(), size.1 + on_disk(&metadata));
+        }
+        Ok(size)
+    }
+
+    /// Lets others open it.
+    pub(super) fn unlock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Reads the frames of a segment from the beginning up to `limit`, for who wants them all.
+    pub(super) fn frames(
+        &self,
+        segment: &Segment,
+        limit: u64,
+        mut each: impl FnMut(Frame) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut offset = SEGMENT_HEADER;
+        while offset < limit {
+            let frame = segment.frame(self.store, offset, limit)?.ok_or_else(|| {
+                damaged(format!("the frame at {offset} of segment {} is damaged", segment.number))
+            })?;
+            offset = frame.end();
+            each(frame)?;
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{number:010}.seg"))
+    }
+}
+
+/// The first `length` bytes of a record.
+pub(super) fn read_record(segments: &Segments, location: &Location, length: usize) -> Result<Vec<u8>, Error> {
+    let segment = segments
+        .get(&location.segment)
+        .ok_or_else(|| damaged(format!("segment {} of its log is missing", location.segment)))?;
+    segment.read(location.offset.into(), length)
+}
+
+/// What a file takes on the disk, in bytes.
+pub(super) fn on_disk(metadata: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    let on_disk = std::os::unix::fs::MetadataExt::blocks(metadata) * 512;
+    #[cfg(not(unix))]
+    let on_disk = metadata.len();
+    on_disk
+}
+
+/// A new file survives a power failure only when its directory knows it.
+pub(super) fn sync_directory(directory: Option<&Path>) -> io::Result<()> {
+    if cfg!(unix) {
+        let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+    (name.len() == 10).then(|| name.parse().ok())?
+}
+
+/// Appends frames to segments of one kind.
+pub(super) struct Appender {
+    kind: Kind,
+    segment: Option<Arc<Segment>>,
+    /// Behind the last frame that is durable.
+    end: Position,
+}
+
+impl Appender {
+    /// Goes on behind `end`, the end of the log.
+    pub(super) fn resume(log: &Log, end: Position) -> Self {
+        Self { kind: Kind::Commits, segment: log.segments().get(&end.segment).cloned(), end }
+    }
+
+    /// Begins a segment for records that are moved.
+    pub(super) fn moving() -> Self {
+        Self { kind: Kind::Moved, segment: None, end: Position::default() }
+    }
+
+    pub(super) const fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Writes a frame that is durable when this returns; gives its place.
+    pub(super) fn append(&mut self, log: &Log, frame: FrameWriter) -> Result<Position, Error> {
+        let length = frame.len() as u64;
+        let room = log.segment_bytes.max(SEGMENT_HEADER + length).min(u32::MAX.into());
+        let segment = match self.segment.take().filter(|_| self.end.offset + length <= room) {
+            Some(segment) => segment,
+            None => {
+                let previous = if self.kind == Kind::Commits { self.end } else { Position::default() };
+                let segment = log.create(self.kind, previous)?;
+                self.end = Position { segment: segment.number, offset: SEGMENT_HEADER };
+                segment
+            }
+        };
+        let place = self.end;
+        let end = place.offset + length;
+        if end > u32::MAX.into() {
+            return Err(damaged(format!("{length} bytes are too many to be written at once")));
+        }
+        let bytes = frame.seal(log.store, place.segment, place.offset)?;
+        let written = fault::point(&log.directory, "append")
+            .and_then(|()| write_all_at(&segment.file, &bytes, place.offset))
+            .and_then(|()| fault::point(&log.directory, "sync"))
+            .and_then(|()| segment.file.sync_data());
+        if let Err(error) = written {
+            // What became of it is unknown. The next frame goes to another segment, which says that this one ends here.
+            let _ = segment.file.set_len(place.offset);
+            return Err(error.into());
+        }
+        self.end.offset = end;
+        segment.set_end(end);
+        self.segment = Some(segment);
+        Ok(place)
+    }
+}

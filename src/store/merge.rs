@@ -1,0 +1,201 @@
+//! The merger: a thread that takes one generation after the other over into the indexes, and changes them in every
+//! other way, too.
+//!
+//! The rows of a generation are written in ascending order in one transaction, with the mark behind which the log is
+//! replayed at opening; what is due to be dropped goes in the same one, since it touches the same pages. Nobody waits
+//! for that who only wants something to be durable.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use p2pdb_protocol::reconcile::sketch::Element;
+use redb::ReadableTable;
+use tokio::sync::mpsc;
+
+use super::{
+    Core, StoreError,
+    batch::Batch,
+    clean::Cleaner,
+    delta, fault,
+    index::FreshDigest,
+    log::Kind,
+    retention::{self, STEP, Swept},
+    schema::{self, Bucket, State},
+    writer::Answer,
+};
+
+/// Jobs that wait for the merger, at most.
+pub(super) const JOBS: usize = 16;
+
+/// Ids that are taken out of the sketches in memory while everybody else waits.
+const PART: usize = 1024;
+
+/// What the merger can be asked for; all but the digests include that every generation that waits for it is merged.
+pub(super) enum Job {
+    Merge(Answer<()>),
+    /// What must go so that these tables, and all together, keep to their limits, at most so many: who it was.
+    Evict(Vec<u32>, usize, Answer<Vec<u64>>),
+    Sweep(Answer<Swept>),
+    Digests(Vec<FreshDigest>),
+    Compact(Answer<bool>),
+}
+
+/// Serves jobs until nobody has any.
+pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
+    let mut cleaner = Cleaner::default();
+    while let Some(job) = jobs.blocking_recv() {
+        // Whoever asked may have gone away meanwhile; the work was done all the same.
+        match job {
+            Job::Merge(answer) => {
+                let merged = guarded(core, || merge_all(core));
+                clean(core, &mut cleaner);
+                let _ = answer.send(merged);
+            }
+            Job::Evict(tables, most, answer) => {
+                let _ = answer.send(guarded(core, || evict(core, &tables, most)));
+                clean(core, &mut cleaner);
+            }
+            Job::Sweep(answer) => {
+                let swept = guarded(core, || sweep(core));
+                clean(core, &mut cleaner);
+                let _ = answer.send(swept);
+            }
+            Job::Digests(digests) => {
+                // They are computed again when somebody asks.
+                let _ = guarded(core, || save_digests(core, &digests));
+            }
+            Job::Compact(answer) => {
+                let _ = answer.send(guarded(core, || compact(core, &mut cleaner)));
+            }
+        }
+    }
+}
+
+fn clean(core: &Core, cleaner: &mut Cleaner) {
+    if let Err(error) = guarded(core, || cleaner.clean(core)) {
+        tracing::warn!(%error, "segments of the log could not be rewritten");
+    }
+}
+
+fn compact(core: &Core, cleaner: &mut Cleaner) -> Result<bool, StoreError> {
+    merge_all(core)?;
+    let before = core.size()?.0;
+    cleaner.clean_all(core)?;
+    core.file.compact()?;
+    Ok(core.size()?.0 < before)
+}
+
+fn evict(core: &Core, tables: &[u32], most: usize) -> Result<Vec<u64>, StoreError> {
+    merge_but(core, 1)?;
+    step(core, |batch| {
+        let evicted = retention::evict(batch, tables, most)?;
+        batch.forget((evicted.len() + STEP) as u64)?;
+        Ok(evicted)
+    })
+}
+
+/// Merges every generation that is not growing any more.
+fn merge_all(core: &Core) -> Result<(), StoreError> {
+    merge_but(core, 0)
+}
+
+/// Merges all but the last `left` of them.
+fn merge_but(core: &Core, left: usize) -> Result<(), StoreError> {
+    while let Some((oldest, waiting)) = core.delta.oldest_frozen()
+        && waiting > left
+    {
+        let most = delta::read(&oldest).entries.len() + STEP;
+        let swept = step(core, |batch| retention::retire(batch, most))?;
+        core.live_mut().swept.add(swept);
+    }
+    Ok(())
+}
+
+/// One transaction: merges the oldest generation that waits for it, then does `work`.
+fn step<T>(
+    core: &Core,
+    work: impl FnOnce(&mut Batch<'_>) -> Result<T, redb::Error>,
+) -> Result<T, StoreError> {
+    let oldest = core.delta.oldest_frozen().map(|(oldest, _)| oldest);
+    let (value, retired, is_merged) = core.file.write(|txn| {
+        let mut batch = Batch::open(txn, &core.log, &core.settings, core.clock.now())?;
+        if let Some(oldest) = &oldest {
+            batch.merge(&delta::read(oldest))?;
+        }
+        batch.retire();
+        let value = work(&mut batch)?;
+        fault::point(core.file.path(), "merge")?;
+        let (retired, changed) = batch.finish()?;
+        Ok(((value, retired, changed), changed))
+    })?;
+    if oldest.is_some() {
+        core.delta.remove_oldest();
+    }
+    core.delta.all(|generations| {
+        let concerns = |table_no| generations.iter().any(|generation| generation.concerns(table_no));
+        core.live_mut().merged(&retired, concerns);
+    });
+    for part in retired.left.chunks(PART) {
+        let elements: Vec<_> = part.iter().map(|(cell, id)| (*cell, Element::of(id))).collect();
+        let mut live = core.live_mut();
+        elements.iter().for_each(|(cell, element)| live.left(*cell, element));
+    }
+    if is_merged {
+        fault::point(core.file.path(), "merged").map_err(|error| core.file.fault(error.into()))?;
+        delete_dead(core)?;
+    }
+    Ok(value)
+}
+
+fn sweep(core: &Core) -> Result<Swept, StoreError> {
+    merge_but(core, 1)?;
+    let mut swept = step(core, retention::sweep)?;
+    swept.add(std::mem::take(&mut core.live_mut().swept));
+    Ok(swept)
+}
+
+/// Deletes segments of which nothing is stored or will be replayed any more.
+pub(super) fn delete_dead(core: &Core) -> Result<(), StoreError> {
+    let dead = core.file.read(|txn| {
+        let mark = State::read(&txn.open_table(schema::STATE)?)?.position;
+        let rows = txn.open_table(schema::SEGMENTS)?;
+        let mut dead = Vec::new();
+        for (number, segment) in core.log.segments().iter() {
+            let is_merged = segment.kind == Kind::Moved || *number < mark.segment;
+            if is_merged && rows.get(number)?.is_none() {
+                dead.push(*number);
+            }
+        }
+        Ok(dead)
+    })?;
+    for number in dead {
+        core.log.delete(number).map_err(|error| core.file.fault(error))?;
+    }
+    Ok(())
+}
+
+/// Notes digests that a reader computed, where their bucket did not change since.
+fn save_digests(core: &Core, digests: &[FreshDigest]) -> Result<(), StoreError> {
+    core.file.write(|txn| {
+        let mut rows = txn.open_table(schema::BUCKETS)?;
+        let mut saved = false;
+        for fresh in digests {
+            let Some(bucket) = rows.get(fresh.key)?.map(|row| Bucket::from_row(row.value())) else {
+                continue;
+            };
+            if bucket.changed == fresh.changed && bucket.digested != fresh.changed {
+                let bucket = Bucket { digested: fresh.changed, digest: fresh.digest, ..bucket };
+                rows.insert(fresh.key, bucket.as_row())?;
+                saved = true;
+            }
+        }
+        Ok(((), saved))
+    })
+}
+
+/// A damaged file can make redb panic: that must not end a thread that others wait for.
+pub(super) fn guarded<T>(core: &Core, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(core.panicked()))
+}
