@@ -51,18 +51,19 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The part of the path that has a name.
+/// The parts of the path that have names.
 #[derive(Debug)]
-pub(super) struct Segment(pub(super) String);
+pub(super) struct Segments<const N: usize>(pub(super) [String; N]);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segment {
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Segments<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let segment = Path::<String>::from_request_parts(parts, state).await;
-        segment.map(|Path(text)| Self(text)).map_err(|error| {
-            Problem::new(Kind::BadRequest, format!("the path does not fit: {error}"), "encode it as UTF-8")
-        })
+        let bad = |detail: String| Problem::new(Kind::BadRequest, detail, "encode the path as UTF-8");
+        let named = Path::<Vec<(String, String)>>::from_request_parts(parts, state);
+        let Path(named) = named.await.map_err(|error| bad(format!("the path does not fit: {error}")))?;
+        let texts: Vec<String> = named.into_iter().map(|(_, text)| text).collect();
+        texts.try_into().map(Self).map_err(|_| bad("the path does not fit".to_owned()))
     }
 }
 

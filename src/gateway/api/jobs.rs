@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{Query, Segment},
+    extract::{Query, Segments},
     ok,
     put::parse_id,
 };
@@ -188,7 +188,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(id): Segment,
+    Segments([id]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     let job = find(&app, &access, &id).await?;
     Ok(ok(JobShown::new(&app, job)))
@@ -200,7 +200,7 @@ pub(super) async fn one(
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(id): Segment,
+    Segments([id]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     let job = find(&app, &access, &id).await?;
     let job = app.outbox.cancel(job.id).await?.unwrap_or(job);
@@ -217,7 +217,7 @@ pub(super) async fn cancel(
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(id): Segment,
+    Segments([id]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     let job = find(&app, &access, &id).await?;
     let permit = stream_permit(&app)?;

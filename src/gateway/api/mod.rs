@@ -41,6 +41,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", routing::get(page::open))
         .route("/page/{place}", routing::get(page::page))
+        .route("/page/{place}/card/{name}", routing::get(page::card))
         .route("/v1/page", routing::post(page::link))
         .route("/health", routing::get(health::health))
         .route("/openapi.json", routing::get(openapi::document))

@@ -1,5 +1,7 @@
 //! The page: what the user would want to see at a glance. It changes nothing and needs no JavaScript.
 
+mod card;
+
 use std::{fmt, sync::Arc};
 
 use axum::{
@@ -12,9 +14,10 @@ use p2pdb_protocol::filter::Filter;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(super) use self::card::card;
 use super::{
     Json,
-    extract::{Query, Segment},
+    extract::{Query, Segments},
     jobs::JobShown,
     select::{Selection, page as entries_page},
 };
@@ -31,10 +34,13 @@ const MAX_SHOWN: usize = 10;
 /// Characters of an entry that are shown.
 const MAX_EXCERPT: usize = 200;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-    table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}th,td{text-align:left;padding:.25rem .75rem .25rem 0;\
-    border-bottom:1px solid #8884;vertical-align:top}code{font-size:.85em;overflow-wrap:anywhere}\
-    :root{color-scheme:light dark}progress{width:8rem}.quiet{opacity:.6}";
+const STYLE: &str = ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;\
+    padding:0 1rem}h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}h3{font-size:1rem;margin:1.2rem 0 0}\
+    table{border-collapse:collapse;width:100%;margin:.4rem 0}th,td{text-align:left;padding:.3rem .9rem .3rem 0;\
+    border-bottom:1px solid #8883;vertical-align:baseline}th{font-weight:600;font-size:.85em;opacity:.7}\
+    td:last-child,th:last-child{width:1%;white-space:nowrap;padding-right:0}code,pre{font:.85em ui-monospace,monospace}\
+    code{overflow-wrap:anywhere}pre{overflow-x:auto;padding:.6rem;background:#8881}p{margin:.4rem 0}\
+    progress{width:8rem;vertical-align:middle}.quiet{opacity:.65;font-weight:400}.code{width:30rem;max-width:100%}";
 
 /// The secret of a link that works once.
 #[derive(Debug, Deserialize)]
@@ -83,19 +89,34 @@ pub(super) async fn open(
         .into_response())
 }
 
+/// Fails unless the request has the cookie of the session at this place.
+fn check(app: &App, place: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    let cookies = headers.get(header::COOKIE).and_then(|cookies| cookies.to_str().ok()).unwrap_or_default();
+    if app.sessions.knows(place, cookies) {
+        return Ok(());
+    }
+    Err(refused("this browser has not opened a link to the page"))
+}
+
 /// The page.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    Segment(place): Segment,
+    Segments([place]): Segments<1>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let cookies = headers.get(header::COOKIE).and_then(|cookies| cookies.to_str().ok()).unwrap_or_default();
-    if !app.sessions.knows(&place, cookies) {
-        return Err(refused("this browser has not opened a link to the page"));
-    }
-    let html = render(&app).await?;
+    check(&app, &place, &headers)?;
+    let body = render(&app, &place).await?;
+    Ok(document("p2pdb", "<meta http-equiv=refresh content=5>", &body))
+}
+
+/// A document with this title, further things for its head, and this body.
+fn document(title: &str, head: &str, body: &str) -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    Ok(([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response())
+    let html = format!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8>{head}<meta name=viewport content=\"width=device-width\">\
+         <title>{title}</title><style>{STYLE}</style></head><body>{body}</body></html>"
+    );
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
 }
 
 /// Text that is no markup.
@@ -120,7 +141,7 @@ impl fmt::Display for Escaped<'_> {
 /// A table: its head, and rows of cells that are markup already.
 fn table(head: &[&str], rows: &[Vec<String>], empty: &str) -> String {
     if rows.is_empty() {
-        return format!("<p class=quiet>{empty}</p>");
+        return format!("<p class=quiet>{empty}");
     }
     let head: String = head.iter().map(|cell| format!("<th>{cell}</th>")).collect();
     let rows: String = rows
@@ -136,21 +157,41 @@ fn code(text: &str) -> String {
     format!("<code>{}</code>", Escaped(text))
 }
 
-async fn render(app: &Arc<App>) -> Result<String, Problem> {
+/// An id of which people look at the ends.
+fn short(id: &str) -> String {
+    let (head, tail) = (id.get(..16), id.get(id.len().saturating_sub(6)..));
+    match (head, tail) {
+        (Some(head), Some(tail)) if id.len() > 26 => {
+            format!("<code title=\"{0}\">{1}…{2}</code>", Escaped(id), Escaped(head), Escaped(tail))
+        }
+        _ => code(id),
+    }
+}
+
+/// As many as there are, in words.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+async fn render(app: &Arc<App>, place: &str) -> Result<String, Problem> {
     let connected = app.client.swarm().serving_peers().await.unwrap_or_default();
     let jobs = app.outbox.list(None, MAX_SHOWN, |_| true).await?;
     let spaces = app.spaces.all();
-    let health = match (connected.len(), jobs.iter().filter(|job| !job.state.is_settled()).count()) {
-        (0, 0) => "No node is reached now; nothing waits to be sent.".to_owned(),
-        (0, waiting) => format!("No node is reached now; {waiting} entries wait, and are sent when one is."),
-        (nodes, 0) => format!("Connected with {nodes} nodes; everything that was posted is stored."),
-        (nodes, waiting) => format!("Connected with {nodes} nodes; {waiting} entries are on their way."),
+    let [queued, sending, _] = app.outbox.count_open().await?;
+    let waiting = queued + sending;
+    let entries = || counted(waiting, "entry is", "entries are");
+    let nodes = counted(connected.len() as u64, "node", "nodes");
+    let health = match (connected.len(), waiting) {
+        (0, 0) => "No node is reached now. Nothing waits to be sent.".to_owned(),
+        (0, _) => format!("No node is reached now. {} kept, and sent when one is.", entries()),
+        (_, 0) => format!("Connected with {nodes}. All that was posted is stored."),
+        _ => format!("Connected with {nodes}. {} on the way.", entries()),
     };
     let job = |job: JobShown| {
         let (state, solved) = job.summary();
         let progress = solved
             .map_or(String::new(), |(solved, of)| format!(" <progress value={solved} max={of}></progress>"));
-        vec![format!("{}{progress}", Escaped(&state)), Escaped(job.space()).to_string(), code(job.id())]
+        vec![format!("{}{progress}", Escaped(&state)), Escaped(job.space()).to_string(), short(job.id())]
     };
     let jobs: Vec<_> = jobs.into_iter().map(|one| job(JobShown::new(app, one))).collect();
     let keys: Vec<_> = (app.keys.all())
@@ -165,26 +206,28 @@ async fn render(app: &Arc<App>) -> Result<String, Problem> {
         .collect();
     let mut tables = String::new();
     for space in &spaces {
-        tables += &render_space(app, space).await?;
+        tables += &render_space(app, space, place).await?;
     }
     if spaces.is_empty() {
         tables =
-            "<p class=quiet>None yet: <code>p2pdb table new</code> or <code>p2pdb table import</code>.</p>"
+            "<p class=quiet>None yet: <code>p2pdb table new NAME</code> or <code>p2pdb table import CARD</code>."
                 .to_owned();
     }
     let nodes: Vec<_> = connected.iter().map(|node| vec![code(&node.to_string())]).collect();
     Ok(format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5>\
-         <meta name=viewport content=\"width=device-width\"><title>p2pdb</title><style>{STYLE}</style>\
-         <h1>p2pdb</h1><p>{health}</p><h2>Spaces</h2>{tables}<h2>Outbox</h2>{}<h2>Keys</h2>{}<h2>Nodes</h2>{}</html>",
+        "<h1>p2pdb</h1><p>{health}<h2>Spaces</h2>{tables}<h2>Outbox</h2>{}<h2>Keys</h2>{}<h2>Nodes</h2>{}",
         table(&["State", "Space", "Entry"], &jobs, "Nothing was posted yet."),
-        table(&["Name", "", "Id"], &keys, "None yet: <code>p2pdb key new</code>."),
-        table(&["Connected"], &nodes, "None."),
+        table(
+            &["Name", "Whose", "Id"],
+            &keys,
+            "None yet: <code>p2pdb key new NAME</code>, then start the gateway again."
+        ),
+        table(&["Connected with"], &nodes, "None."),
     ))
 }
 
 /// A space with the newest of its entries.
-async fn render_space(app: &Arc<App>, space: &Arc<Space>) -> Result<String, Problem> {
+async fn render_space(app: &Arc<App>, space: &Arc<Space>, place: &str) -> Result<String, Problem> {
     let store = app.mirror.store();
     let summaries = store.tables().await?;
     let summary = summaries.iter().find(|summary| summary.table == space.table());
@@ -197,16 +240,16 @@ async fn render_space(app: &Arc<App>, space: &Arc<Space>) -> Result<String, Prob
     let page = entries_page(app, &selection, Some(cursor)).await?;
     let rows: Vec<_> = (page.entries.iter().rev().take(MAX_SHOWN))
         .map(|(_, entry)| match entry.excerpt(MAX_EXCERPT) {
-            Some(text) => vec![Escaped(&text).to_string(), code(&entry.id)],
-            None => vec!["<span class=quiet>not for you</span>".to_owned(), code(&entry.id)],
+            Some(text) => vec![Escaped(&text).to_string(), short(&entry.id)],
+            None => vec!["<span class=quiet>not for you</span>".to_owned(), short(&entry.id)],
         })
         .collect();
     Ok(format!(
-        "<h3>{} <span class=quiet>{} entries</span></h3><p>{}</p>{}",
-        Escaped(space.name.as_ref()),
-        summary.map_or(0, |summary| summary.entries),
+        "<h3>{name} <span class=quiet>{}, <a href=\"/page/{place}/card/{name}\">card</a></span></h3><p>{}{}",
+        counted(summary.map_or(0, |summary| summary.entries), "entry", "entries"),
         code(&space.table().to_string()),
         table(&["Newest", "Entry"], &rows, "No entry yet."),
+        name = Escaped(space.name.as_ref()),
     ))
 }
 

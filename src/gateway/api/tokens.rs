@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     Json, blocking,
-    extract::{Body, Segment},
+    extract::{Body, Segments},
     ok,
     spaces::parse_name,
 };
@@ -121,7 +121,7 @@ pub(super) async fn make(
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(name): Segment,
+    Segments([name]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     access.permit_owner()?;
     let of = name.clone();
