@@ -52,7 +52,7 @@ pub(super) enum Command {
     Get(get::Args),
     /// Print entries as they come in, until interrupted
     Follow(follow::Args),
-    /// Run the local daemon for apps, an HTTP API on loopback; back up and restore its user
+    /// Run the local daemon for apps, an HTTP API on loopback; let apps in; back up and restore the user
     Gateway(gateway::Args),
     /// Show what a node holds of a table, bucket by bucket
     Index(index::Args),

@@ -1,7 +1,10 @@
-//! `gateway`: runs the local daemon for apps until it is told to stop; keeps a user in one file.
+//! `gateway`: runs the local daemon for apps until it is told to stop; talks with it; keeps a user in one file.
 
+mod ask;
 mod backup;
+mod link;
 mod restore;
+mod token;
 mod vault;
 
 use std::{
@@ -42,6 +45,11 @@ pub(in crate::cli) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Let apps in: make, list and revoke their tokens at the daemon that runs
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Print a link that opens the page of the daemon that runs, once
+    Link,
     /// Write the user to one encrypted file: keys, table cards, network file
     Backup(backup::Args),
     /// Make the user of such a file again, on this machine
@@ -82,6 +90,7 @@ struct Running {
     token_file: String,
     /// Opens the page, once.
     page: String,
+    /// The keys that it can read with.
     keys: Vec<String>,
 }
 
@@ -96,6 +105,8 @@ impl Answer for Running {
 pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     match &args.command {
         None => serve(&args.run, context),
+        Some(Command::Token(command)) => token::run(command, context),
+        Some(Command::Link) => link::run(context),
         Some(Command::Backup(args)) => backup::run(args, context),
         Some(Command::Restore(args)) => restore::run(args, context),
     }
