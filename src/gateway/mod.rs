@@ -1,7 +1,8 @@
 //! The local daemon: one HTTP API on loopback that makes p2pdb a backend for any app.
 //!
 //! It holds the keys, seals and opens, does the proof of work, keeps an outbox, and mirrors the tables of its spaces, so that
-//! an app's query costs no round trip. What apps see of it is in `deploy/README.md` and, generated, at `/openapi.json`.
+//! an app's query costs no round trip. What apps see of it is in `deploy/webapps/README.md` and,
+//! generated, at `/openapi.json`.
 //!
 //! Whoever can reach the port is not trusted for that: every request needs a token, and a web page of somewhere else is
 //! turned away before anything is looked at.
@@ -13,6 +14,7 @@ mod guard;
 mod keys;
 mod login;
 mod mirror;
+mod opener;
 mod outbox;
 mod problem;
 mod reader;
@@ -41,6 +43,7 @@ use self::{
     keys::Keys,
     login::Answered,
     mirror::Mirror,
+    opener::Opener,
     outbox::{Outbox, Parts},
     reader::Reader,
     sessions::Sessions,
@@ -233,13 +236,15 @@ impl Gateway {
             let client = client.clone();
             tokio::task::spawn_blocking(move || Opened::open(config, client, address))
         };
-        let Opened { app, follower, token, directory } =
+        let Opened { app, follower, opener, token, directory } =
             opened.await.map_err(|_| GatewayError::Stopped)??;
         let page = Zeroizing::new(format!("{}/?once={}", app.url, *app.sessions.link()));
         let (shutdown, store) = (app.shutdown.clone(), app.mirror.store().clone());
         let tasks = TaskTracker::new();
         tasks.spawn(follower.clone().run(shutdown.clone()));
         tasks.spawn(follower.sweep(shutdown.clone()));
+        tasks.spawn(opener.run(shutdown.clone()));
+        tasks.spawn(Arc::clone(&app.spaces).watch(shutdown.clone()));
         tasks.spawn(Arc::clone(&app.outbox).mine(shutdown.clone()));
         tasks.spawn(Arc::clone(&app.outbox).send(shutdown.clone()));
         let serving = axum::serve(listener, api::router(Arc::new(app)))
@@ -298,6 +303,7 @@ impl Gateway {
 struct Opened {
     app: App,
     follower: Follower,
+    opener: Opener,
     token: Zeroizing<String>,
     directory: PathBuf,
 }
@@ -333,9 +339,16 @@ impl Opened {
         home::write_secret(&file("token"), format!("{}\n", *token).as_bytes(), Overwrite::Yes)?;
         home::write_secret(&file("url"), format!("http://{address}\n").as_bytes(), Overwrite::Yes)?;
         let keys = Arc::new(Keys::new(keys));
+        let reader = Arc::new(Reader::new(Arc::clone(&keys), network));
+        let opener = Opener {
+            keys: Arc::clone(&keys),
+            mirror: Arc::clone(&mirror),
+            reader: Arc::clone(&reader),
+            spaces: Arc::clone(&spaces),
+        };
         let rounds = watch::Sender::default();
         let app = App {
-            reader: Arc::new(Reader::new(Arc::clone(&keys), network)),
+            reader,
             keys,
             spaces: Arc::clone(&spaces),
             mirror: Arc::clone(&mirror),
@@ -354,6 +367,6 @@ impl Opened {
             shutdown,
         };
         let follower = Follower { client, mirror, state, spaces, seen: Seen::default(), nodes, rounds };
-        Ok(Self { app, follower, token, directory })
+        Ok(Self { app, follower, opener, token, directory })
     }
 }

@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use lru::LruCache;
 use p2pdb_protocol::{
     entry::Entry,
-    id::TableId,
+    id::{RecipientId, TableId},
     keys::PrivateKey,
     network::Network,
     seal::{self, Opened},
@@ -60,10 +60,13 @@ pub(super) struct EntryShown {
     raw: Option<String>,
 }
 
+/// Table, the recipient whose key came with the card, and arrival, whose number is never given twice: another card may open
+/// other entries of the same table.
+type Key = (TableId, Option<RecipientId>, u64);
+
 #[derive(Debug)]
 struct Cache {
-    /// By table and arrival: an arrival number is never given twice.
-    opened: LruCache<(TableId, u64), Arc<EntryShown>>,
+    opened: LruCache<Key, Arc<EntryShown>>,
     bytes: usize,
 }
 
@@ -84,8 +87,9 @@ impl Reader {
     /// Entries of the mirror, opened as far as the daemon has the keys. Blocks for about a millisecond for each that is
     /// not remembered. One that does not decode is left out: the disk is damaged, and the log says so.
     pub(super) fn open_stored(&self, entries: &[(u64, Bytes)], space: &Space) -> Vec<(u64, Arc<EntryShown>)> {
+        let (table, shared) = (space.table(), space.shared_reader());
         let open = |(arrival, encoded): &(u64, Bytes)| {
-            let key = (space.table(), *arrival);
+            let key = (table, shared, *arrival);
             let remembered = self.lock().opened.get(&key).cloned();
             let shown = match remembered {
                 Some(shown) => shown,
@@ -138,7 +142,7 @@ impl Reader {
             .ok()
     }
 
-    fn remember(&self, key: (TableId, u64), shown: &Arc<EntryShown>) {
+    fn remember(&self, key: Key, shown: &Arc<EntryShown>) {
         let mut cache = self.lock();
         if let Some((_, old)) = cache.opened.push(key, Arc::clone(shown)) {
             cache.bytes = cache.bytes.saturating_sub(size(&old));
@@ -151,11 +155,9 @@ impl Reader {
         }
     }
 
-    /// Forgets what was opened: the keys of a space have changed.
-    pub(super) fn forget(&self) {
-        let mut cache = self.lock();
-        cache.opened.clear();
-        cache.bytes = 0;
+    /// How many entries are remembered.
+    pub(super) fn remembered(&self) -> usize {
+        self.lock().opened.len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {

@@ -6,10 +6,18 @@ use std::{
     collections::BTreeMap,
     fs,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use p2pdb_protocol::{card::TableCard, id::TableId, keys::PrivateKey, network::Network};
+use p2pdb_protocol::{
+    card::TableCard,
+    id::{RecipientId, TableId},
+    keys::PrivateKey,
+    network::Network,
+};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{
@@ -22,16 +30,31 @@ use crate::{
 /// Spaces at the same time, at most: each is followed.
 const MAX_SPACES: usize = 256;
 
+/// How often it is looked whether `p2pdb table` has changed cards.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A table under a name.
 #[derive(Debug)]
 pub(super) struct Space {
     pub(super) name: Name,
     pub(super) card: TableCard,
+    /// SHA-256 of the card's text.
+    digest: [u8; 32],
 }
 
 impl Space {
+    /// Whether it has the same card as another one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
     pub(super) fn table(&self) -> TableId {
         self.card.table_public.table_id()
+    }
+
+    /// The recipient whose private key came with the card.
+    pub(super) fn shared_reader(&self) -> Option<RecipientId> {
+        self.card.recipient_private.as_ref().map(|key| key.public_key().recipient_id())
     }
 
     /// The key to post with.
@@ -78,18 +101,17 @@ impl Spaces {
 
     /// Reads the cards again: `p2pdb table` may have changed them meanwhile. Blocks.
     pub(super) fn reload(&self) -> Result<(), HomeError> {
+        let names = self.home.table_names()?;
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         let mut found = BTreeMap::new();
-        for name in self.home.table_names()?.into_iter().take(MAX_SPACES) {
-            match self.load(&name) {
-                Ok(card) => _ = found.insert(name.clone(), Arc::new(Space { name, card })),
+        for name in names.into_iter().take(MAX_SPACES) {
+            match self.load(&name, spaces.get(&name)) {
+                Ok(space) => _ = found.insert(name, space),
                 Err(reason) => tracing::warn!(%name, reason, "a table card is left out"),
             }
         }
-        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
-        let tables = |spaces: &BTreeMap<Name, Arc<Space>>| -> Vec<_> {
-            spaces.iter().map(|(name, space)| (name.clone(), space.table())).collect()
-        };
-        let is_news = tables(&spaces) != tables(&found);
+        let same = |(a, b): (&Arc<Space>, &Arc<Space>)| Arc::ptr_eq(a, b);
+        let is_news = spaces.len() != found.len() || !spaces.values().zip(found.values()).all(same);
         *spaces = found;
         drop(spaces);
         if is_news {
@@ -98,11 +120,40 @@ impl Spaces {
         Ok(())
     }
 
-    fn load(&self, name: &Name) -> Result<TableCard, String> {
+    /// The space of this name as its card says now; the one `before` if the card is the same.
+    fn load(&self, name: &Name, before: Option<&Arc<Space>>) -> Result<Arc<Space>, String> {
         let secret = home::read_secret(&self.home.table(name)).map_err(|error| error.to_string())?;
+        let digest = Sha256::digest(&*secret).into();
+        if let Some(same) = before.filter(|before| before.digest == digest) {
+            return Ok(Arc::clone(same));
+        }
         let text = std::str::from_utf8(&secret).map_err(|_| "expected a text file in UTF-8".to_owned())?;
         let card = TableCard::parse(text).map_err(|error| error.to_string())?;
-        foreign(&card, &self.network).map_or(Ok(card), |problem| Err(problem.detail().to_owned()))
+        match foreign(&card, &self.network) {
+            Some(problem) => Err(problem.detail().to_owned()),
+            None => Ok(Arc::new(Space { name: name.clone(), card, digest })),
+        }
+    }
+
+    /// Reads the cards again when they have changed, until `shutdown`.
+    pub(super) async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
+        let mut before = None;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = interval.tick() => {}
+            }
+            // Cards are written beside their place and moved there, so that the directory changes with them.
+            let modified = fs::metadata(self.home.tables()).and_then(|tables| tables.modified()).ok();
+            if std::mem::replace(&mut before, modified) == modified {
+                continue;
+            }
+            let spaces = Arc::clone(&self);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || spaces.reload()).await {
+                tracing::warn!(%error, "the table cards cannot be read");
+            }
+        }
     }
 
     /// Says when spaces come, go or get another table.
@@ -147,7 +198,8 @@ impl Spaces {
         let text = card.to_toml().map_err(|error| Problem::internal(&error))?;
         home::write_secret(&self.home.table(name), text.as_bytes(), Overwrite::Yes)
             .map_err(|error| Problem::internal(&error))?;
-        let space = Arc::new(Space { name: name.clone(), card });
+        let digest = Sha256::digest(text.as_bytes()).into();
+        let space = Arc::new(Space { name: name.clone(), card, digest });
         spaces.insert(name.clone(), Arc::clone(&space));
         drop(spaces);
         self.changed.send_replace(());

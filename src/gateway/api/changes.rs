@@ -120,12 +120,12 @@ struct Feed {
 }
 
 impl Feed {
-    /// The next event; none when the space has another table or the token is no longer valid, so that the reader
+    /// The next event; none when the space has another card or the token is no longer valid, so that the reader
     /// connects anew and is told.
     async fn next(&mut self) -> Option<Event> {
         loop {
             let space = self.app.spaces.find(self.selection.space.name.as_ref()).ok()?;
-            if space.table() != self.selection.space.table() || !self.app.tokens.is_valid(&self.access) {
+            if !space.is_same(&self.selection.space) || !self.app.tokens.is_valid(&self.access) {
                 return None;
             }
             if let Some(event) = self.waiting.pop_front() {

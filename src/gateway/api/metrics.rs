@@ -27,6 +27,11 @@ pub(super) async fn metrics(
         ("spaces", "Spaces.", app.spaces.all().len() as u64),
         ("mirror_entries", "Entries in the mirror.", stats.entries),
         ("mirror_disk_bytes", "What the mirror takes on the disk.", stats.disk_bytes),
+        (
+            "opened_entries",
+            "Entries that are kept in memory as they are shown.",
+            app.reader.remembered() as u64,
+        ),
         ("outbox_queued", "Jobs whose proof of work is not done.", queued),
         ("outbox_sending", "Jobs that no node holds yet.", sending),
         ("outbox_spreading", "Jobs that are stored, and tried at further nodes.", spreading),

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     blocking,
-    extract::{Body, Segment},
+    extract::{Body, Segments},
     ok,
 };
 use crate::{
@@ -106,7 +106,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(name): Segment,
+    Segments([name]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     let space = app
         .spaces
@@ -125,7 +125,7 @@ pub(super) async fn one(
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(name): Segment,
+    Segments([name]): Segments<1>,
     Body(Card { card }): Body<Card>,
 ) -> Result<impl IntoResponse, Problem> {
     access.permit_owner()?;
@@ -133,8 +133,6 @@ pub(super) async fn put(
     let card = zeroize::Zeroizing::new(card);
     let spaces = Arc::clone(&app.spaces);
     let space = blocking(move || spaces.put(&name, &card)).await?;
-    // The new card may open what the old one did not, and the other way round.
-    app.reader.forget();
     Ok(ok(shown(&app, &space).await?))
 }
 
@@ -144,12 +142,11 @@ pub(super) async fn put(
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
-    Segment(name): Segment,
+    Segments([name]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     access.permit_owner()?;
     let name = parse_name(&name)?;
     let spaces = Arc::clone(&app.spaces);
     blocking(move || spaces.remove(&name)).await?;
-    app.reader.forget();
     Ok(StatusCode::NO_CONTENT)
 }
