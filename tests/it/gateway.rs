@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use data_encoding::BASE64;
 use p2pdb::ingest::Mirror;
+use rand_core::Rng as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -246,6 +247,31 @@ async fn a_mirror_catches_up_without_reading_anything_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_is_opened_before_anyone_asks() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let client = crate::support::client(&network, &[&node.address]).await;
+    for (reader, text) in [(2, "for bob"), (3, "for carol"), (2, "for bob too")] {
+        let entry = entry(&network, table(), key(reader).public_key(), text);
+        client.put(&entry, table().public_key()).await.unwrap();
+    }
+    let daemon = Daemon::start(&network, &[&node.address], &["bob"]).await;
+    let opened = async |daemon: &Daemon| {
+        until("what is for bob is opened, and nothing else is kept", || async {
+            let metrics = daemon.http.send("GET", "/metrics", &[], "").await.body;
+            metrics.contains("p2pdb_gateway_mirror_entries 3\n")
+                && metrics.contains("p2pdb_gateway_opened_entries 2\n")
+        })
+        .await;
+    };
+    opened(&daemon).await;
+    // Also what was there before the start.
+    let daemon = daemon.restart().await;
+    opened(&daemon).await;
+    daemon.gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_card_is_another_space() {
     let network = network();
     let node = TestNode::start(&network, Mirror::All, &[]).await;
@@ -319,7 +345,9 @@ async fn a_key_is_a_login_for_one_origin() {
     let nameless = json!({"name": "other", "spaces": [], "may": ["login"]});
     assert_eq!(daemon.http.json("POST", "/v1/tokens", &nameless).await.problem(), "unfit");
     let challenge = |origin: &str, issued: u64| {
-        let plain = [&issued.to_be_bytes()[..], &[9; 32]].concat();
+        let mut nonce = [0; 32];
+        rng().fill_bytes(&mut nonce);
+        let plain = [&issued.to_be_bytes()[..], &nonce].concat();
         let label = format!("p2pdb-login-v1|{origin}");
         let sealed = key(1).public_key().encrypt(&mut rng(), label.as_bytes(), &plain).unwrap();
         (json!({"key": "alice", "challenge": BASE64.encode(&sealed)}), plain)
@@ -367,6 +395,16 @@ async fn the_page_opens_by_a_link_once_and_shows_no_markup_of_others() {
     assert!(page.body.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{}", page.body);
     assert!(!page.body.contains("<script"));
     assert!(page.headers["content-security-policy"].starts_with("default-src 'none'; style-src"));
+    // The card as a QR code, without a private key.
+    let card = daemon.http.send("GET", &format!("{path}/card/notes"), &with_cookie, "").await;
+    assert!(card.body.contains("<svg") && card.body.contains("BEGIN PUBLIC KEY"), "{}", card.body);
+    assert!(!card.body.contains("PRIVATE KEY"));
+    assert_eq!(
+        daemon.http.send("GET", &format!("{path}/card/notes"), &nobody, "").await.problem(),
+        "no-token"
+    );
+    let missing = daemon.http.send("GET", &format!("{path}/card/nothing"), &with_cookie, "").await;
+    assert_eq!(missing.problem(), "not-found");
     // The cookie opens the page and nothing else.
     assert_eq!(daemon.http.send("GET", "/v1/status", &with_cookie, "").await.problem(), "no-token");
     let again = daemon.http.json("POST", "/v1/page", &json!({})).await;

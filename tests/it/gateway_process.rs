@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Home, stderr, text},
     gateway_http::Http,
-    support::{TestNode, eventually},
+    support::{TestNode, eventually, until},
 };
 
 /// A daemon that is killed when the test ends.
@@ -69,6 +69,11 @@ fn home(network: &Network) -> Home {
     home.ok(&["key", "new", "me", "--bits", "2048"]);
     home.ok(&["table", "new", "notes", "--bits", "2048"]);
     home
+}
+
+/// The address of a node that is not there.
+fn nowhere() -> Multiaddr {
+    format!("/ip4/127.0.0.1/tcp/9/p2p/{}", libp2p::PeerId::random()).parse().unwrap()
 }
 
 /// Where in a put's life the daemon is killed.
@@ -160,7 +165,7 @@ async fn a_daemon_killed_at_any_moment_loses_and_doubles_nothing() {
 async fn a_killed_daemon_goes_on_with_the_work_it_had_done() {
     // So dear that it is not done while the test runs, in puzzles of some tenths of a second each.
     let home = home(&Network { work_price: 1 << 29, work_puzzles: 256, ..network() });
-    let nowhere: Multiaddr = "/ip4/127.0.0.1/tcp/9".parse().unwrap();
+    let nowhere = nowhere();
     let mut daemon = Process::start(&home, &nowhere);
     let body = json!({"space": "notes", "recipients": ["me"], "content": {"text": "long"}});
     let job = daemon.http.put("", &body).await;
@@ -191,6 +196,53 @@ fn a_daemon_is_not_exposed_by_mistake() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     home.fails_with(1, &["gateway", "--listen", &address], "another port");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_lets_apps_in_and_out_from_the_command_line() {
+    let home = home(&network());
+    let new = ["gateway", "token", "new", "forum", "--space", "notes", "--may", "get"];
+    home.fails_with(1, &new, "p2pdb gateway");
+    let daemon = Process::start(&home, &nowhere());
+    let attic = home.fails(1, &["gateway", "token", "new", "forum", "--space", "attic", "--may", "get"]);
+    assert!(attic.contains("there is no space attic"), "{attic}");
+    assert!(home.fails(2, &["gateway", "token", "new", "forum", "--may", "login"]).contains("--origin"));
+    let first = home.json(&new)["token"].as_str().unwrap().to_owned();
+    let file = home.path("forum.token");
+    home.ok(&[&new[..], &["--may", "put", "--to", text(&file)]].concat());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = fs::read_to_string(&file).unwrap().trim().to_owned();
+    let status =
+        async |token: &str| daemon.http.with_token(token).send("GET", "/v1/status", &[], "").await.status;
+    assert_eq!((status(&first).await, status(&second).await), (401, 200), "an app has one token");
+    let listed = home.json(&["gateway", "token", "list"]);
+    assert_eq!(
+        (&listed["tokens"][0]["name"], &listed["tokens"][0]["may"]),
+        (&json!("forum"), &json!(["get", "put"]))
+    );
+    assert!(home.ok(&["gateway", "token", "list"]).contains("forum  notes   get,put"));
+    home.ok(&["gateway", "token", "revoke", "forum"]);
+    assert_eq!(status(&second).await, 401);
+    assert!(home.fails(1, &["gateway", "token", "revoke", "forum"]).contains("no token forum"));
+    let link = home.ok(&["gateway", "link"]);
+    let path = link.trim().strip_prefix(&format!("http://{}", daemon.http.address)).unwrap();
+    assert_eq!(daemon.http.send("GET", path, &[("Authorization", "")], "").await.status, 303);
+    daemon.kill();
+    // A daemon that was killed leaves its files.
+    home.fails_with(1, &["gateway", "link"], "start it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_meanwhile_becomes_a_space() {
+    let home = home(&network());
+    let daemon = Process::start(&home, &nowhere());
+    let status = async || daemon.http.send("GET", "/v1/get?space=later", &[], "").await.status;
+    assert_eq!(status().await, 404);
+    home.ok(&["table", "new", "later", "--bits", "2048"]);
+    until("the space is there", || async { status().await == 200 }).await;
+    fs::remove_file(home.root().join("tables/later.toml")).unwrap();
+    until("the space is gone", || async { status().await == 404 }).await;
+    daemon.kill();
 }
 
 #[test]
