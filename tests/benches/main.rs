@@ -11,6 +11,7 @@
 
 mod codec;
 mod crypto;
+mod gateway;
 mod get;
 mod import;
 mod live;
@@ -33,7 +34,7 @@ use crate::support::bench::{Arguments, Bench};
 /// One benchmark.
 type Run = fn(&Bench) -> Result<()>;
 
-const ALL: [(&str, Run); 10] = [
+const ALL: [(&str, Run); 11] = [
     ("reconcile", reconcile::run),
     ("put", put::run),
     ("get", get::run),
@@ -44,6 +45,7 @@ const ALL: [(&str, Run); 10] = [
     ("crypto", crypto::run),
     ("codec", codec::run),
     ("solver", solver::run),
+    ("gateway", gateway::run),
 ];
 
 fn main() -> ExitCode {
