@@ -92,11 +92,11 @@ class Swarm:
         peers = [peer for peer in node.status()["swarm"]["peers"] if peer["serves"]]
         return len(peers) >= len(self.nodes) - 1
 
-    def user(self, name: str) -> Path:
-        """A home with a key of this name."""
+    def user(self, name: str, key: str | None = None) -> Path:
+        """A home with a key of this name, or another one."""
         home = self.directory / name
         p2pdb(home, "init", "--network", self.network)
-        p2pdb(home, "key", "new", name, "--bits", "2048")
+        p2pdb(home, "key", "new", key or name, "--bits", "2048")
         return home
 
     def stop(self):

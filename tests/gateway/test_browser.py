@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,7 +61,7 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
 
 @pytest.fixture
 def daemon(swarm, start, request):
-    home = swarm.user(f"user-{request.node.originalname}")
+    home = swarm.user(request.node.name, key="me")
     p2pdb(home, "table", "new", "board", "--bits", "2048")
     return start(home)
 
@@ -88,13 +89,14 @@ def test_foreign_pages_get_nowhere(daemon, foreign, browser, name):
 
     came = came_of(browser, page, daemon.url, daemon.token)
     answers = browser.answers(daemon.host)
-    print(came, answers)
     # A form and an unseen fetch are sent; what comes back is a refusal that the page cannot tell from an answer.
     blind = {"form", "text form", "multipart form", "simple post", "get unseen", "frame"}
     assert {attack: how for attack, how in came.items() if attack not in blind} == dict.fromkeys(
         came.keys() - blind, "refused"
     )
-    assert len(answers) >= len(came) - 2 and {status for _, status in answers} == {403}, answers
+    # The browser does not tell of answers that it keeps from the page in other ways.
+    assert {"/v1/put", "/v1/get", "/v1/spaces/board", "/v1/status", "/page/0"} <= {path for path, _ in answers}
+    assert {status for _, status in answers} == {403}, answers
     # Nor when the user follows a link of theirs.
     browser.run("location = arguments[0]; arguments[1]();", f"{daemon.url}/openapi.json")
     wait_for("the link is followed", lambda: browser.url().startswith(daemon.url), 30)
@@ -109,7 +111,9 @@ def test_a_name_that_is_bent_to_this_machine_gets_nowhere(daemon, browser):
     for path in ("/health", "/v1/status", "/openapi.json", f"/?{daemon.page.split('?')[1]}"):
         browser.open(rebound + path)
         assert "wrong-host" in browser.text(), path
-    # To the browser, a page of that name is of the same origin as the daemon.
+    # To the browser, a page of that name is of the same origin as the daemon, and was loaded before the name was bent.
+    browser.ask("POST", f"{browser.session}/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}})
+    browser.open(rebound)
     came = browser.run(ATTACK, rebound, daemon.token)
     assert came["get with a stolen token"] == came["post with a stolen token"] == "read 421"
     answers = browser.answers(f"rebound.example:{port}")
@@ -140,7 +144,12 @@ def test_the_page_works_without_javascript(swarm, daemon, browser, out):
     browser.click("card")
     browser.screenshot(out / "card.png")
     assert "The card of board" in browser.text()
-    assert browser.ask("POST", f"{browser.session}/element", {"using": "css selector", "value": "svg"})
+    # Off the screen, it is the card that `table share` writes.
+    scanned = subprocess.run(["zbarimg", "--quiet", "--raw", out / "card.png"], capture_output=True, text=True).stdout
+    card = daemon.home / "scanned.toml"
+    card.write_text(scanned)
+    shared = p2pdb(daemon.home, "table", "share", "board", daemon.home / "shared.toml")
+    assert p2pdb(swarm.user("scanner"), "table", "import", card)["id"] == shared["table"]
     browser.click("back")
     assert browser.text("h1") == "p2pdb"
     # The link works once, also for the browser that opened it.
