@@ -2,13 +2,13 @@
 //!
 //! Any web page that the user visits can send requests to loopback. A page cannot set `Authorization` or read an answer
 //! without the daemon's consent, but it can have its own host name resolve to 127.0.0.1. So the order is: the name that was
-//! asked for, the page that asks, the token, the form of the body.
+//! asked for, the page that asks, the token; then, where there is one, the form of the body.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -82,14 +82,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence = |value: &HeaderValue| {
-        let text = value.to_str().ok()?;
-        Some(text.split(';').next()?.trim().eq_ignore_ascii_case("application/json"))
-    };
-    headers.get(header::CONTENT_TYPE).and_then(essence).unwrap_or(false)
-}
-
 fn check(app: &App, request: &mut Request) -> Result<(), Problem> {
     let headers = request.headers();
     app.hosts.check(headers)?;
@@ -106,13 +98,6 @@ fn check(app: &App, request: &mut Request) -> Result<(), Problem> {
              home, which changes with each start",
         )
     })?;
-    if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) && !is_json(headers) {
-        return Err(Problem::new(
-            Kind::NotJson,
-            "the body is not declared to be JSON",
-            "send Content-Type: application/json",
-        ));
-    }
     request.extensions_mut().insert(access);
     Ok(())
 }
@@ -198,15 +183,5 @@ mod tests {
             let problem = hosts().check_origin(&headers(bad)).unwrap_err();
             assert_eq!(problem.kind(), Kind::ForeignOrigin, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn json_is_declared_by_its_type() {
-        assert!(is_json(&headers(&[("content-type", "application/json; charset=utf-8")])));
-        for other in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "", "text/json"]
-        {
-            assert!(!is_json(&headers(&[("content-type", other)])), "{other}");
-        }
-        assert!(!is_json(&HeaderMap::new()));
     }
 }

@@ -8,13 +8,15 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::gateway::tokens::AppToken;
 
+type TableAndPeer<'a> = (&'a [u8; 32], &'a [u8]);
+
 /// Memory for pages of the file, in bytes.
 const CACHE_BYTES: usize = 1 << 20;
 
 /// Key: the app's name. Value: its [`AppToken`] as JSON.
 const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 /// Key: table id and peer id. Value: the store that the node had, and the arrival number up to which it was read.
-const CURSORS: TableDefinition<'_, (&[u8; 32], &[u8]), (u64, u64)> = TableDefinition::new("cursors");
+const CURSORS: TableDefinition<'_, TableAndPeer<'_>, (u64, u64)> = TableDefinition::new("cursors");
 
 /// Key: nothing. Value: the id of the mirror that the cursors belong to.
 const MIRROR: TableDefinition<'_, (), u64> = TableDefinition::new("mirror");

@@ -3,7 +3,7 @@
 use axum::{
     body::to_bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::request::Parts,
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
@@ -26,7 +26,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The body, which the guard has seen declared as JSON.
+/// The body, which has to be declared as JSON: what a web page can send without asking first is not.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -34,6 +34,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            let detail = "the body is not declared to be JSON";
+            return Err(Problem::new(Kind::NotJson, detail, "send Content-Type: application/json"));
+        }
         let bytes = to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
             let is_length = std::error::Error::source(&error)
                 .is_some_and(|source| source.to_string().contains("length limit"));
@@ -49,6 +53,14 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             Problem::new(Kind::Unfit, format!("the body does not fit: {error}"), "see /openapi.json")
         })
     }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        Some(text.split(';').next()?.trim().eq_ignore_ascii_case("application/json"))
+    };
+    headers.get(header::CONTENT_TYPE).and_then(essence).unwrap_or(false)
 }
 
 /// The parts of the path that have names.
@@ -73,5 +85,25 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error>
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         other => Err(serde::de::Error::custom(format!("expected 1 or 0, got {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_declared_by_its_type() {
+        let is_json = |declared: &'static str| {
+            is_json(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(declared))]))
+        };
+        for good in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
+            assert!(is_json(good), "{good}");
+        }
+        for other in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "", "text/json"]
+        {
+            assert!(!is_json(other), "{other}");
+        }
+        assert!(!super::is_json(&HeaderMap::new()));
     }
 }

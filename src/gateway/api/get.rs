@@ -19,7 +19,7 @@ use crate::gateway::{
 
 /// Entries that pass the filters, opened as far as the daemon has the keys: from its mirror, so that it costs no round trip
 /// and works offline, or with mode=remote from several nodes, merged.
-#[utoipa::path(get, path = "/v1/get", tag = "entries", params(SelectParams), responses((status = 200, body = EntryPage), Problem))]
+#[utoipa::path(get, path = "/v1/get", tag = "entries", params(SelectParams), responses((status = 200, description = "a page of entries", body = EntryPage), Problem))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

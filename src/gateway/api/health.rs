@@ -18,7 +18,7 @@ pub(super) struct Health {
 }
 
 /// Whether the daemon is there; needs no token.
-#[utoipa::path(get, path = "/health", tag = "daemon", security(()), responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "daemon", security(()), responses((status = 200, description = "it is there", body = Health)))]
 pub(super) async fn health() -> impl IntoResponse {
     ok(Health { status: "ok" })
 }
@@ -63,7 +63,7 @@ pub(super) struct OutboxStatus {
 
 /// How the daemon is.
 #[utoipa::path(get, path = "/v1/status", tag = "daemon",
-    responses((status = 200, body = Status), Problem))]
+    responses((status = 200, description = "how it is", body = Status), Problem))]
 pub(super) async fn status(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -76,7 +76,7 @@ pub(super) struct NodeShown {
 }
 
 /// The network with the limits that are enforced, and the nodes that are known, met or heard of.
-#[utoipa::path(get, path = "/v1/hello", tag = "entries", params(HelloParams), responses((status = 200, body = HelloAnswer), Problem))]
+#[utoipa::path(get, path = "/v1/hello", tag = "entries", params(HelloParams), responses((status = 200, description = "network and nodes", body = HelloAnswer), Problem))]
 pub(super) async fn hello(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

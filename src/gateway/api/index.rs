@@ -84,7 +84,7 @@ fn buckets_shown(buckets: &[BucketSummary]) -> Vec<BucketShown> {
 }
 
 /// What there is of the table of a space: counts and digests of its buckets, or the ids of one.
-#[utoipa::path(get, path = "/v1/index", tag = "entries", params(IndexParams), responses((status = 200, body = IndexAnswer), Problem))]
+#[utoipa::path(get, path = "/v1/index", tag = "entries", params(IndexParams), responses((status = 200, description = "the listings", body = IndexAnswer), Problem))]
 pub(super) async fn index(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -160,7 +160,7 @@ fn may_see(access: &Access, job: &Job) -> bool {
 }
 
 /// Jobs, the newest first. Apps see their own.
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(ListParams), responses((status = 200, body = JobList), Problem))]
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -184,7 +184,7 @@ pub(super) async fn list(
 
 /// One job.
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, body = JobShown), Problem))]
+    responses((status = 200, description = "the job", body = JobShown), Problem))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -96,6 +96,9 @@ mod tests {
                     operation["description"].as_str().or(operation["summary"].as_str()).is_some(),
                     "{method} {path}"
                 );
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert!(response["description"] != "", "{method} {path} {status}");
+                }
                 let is_public = ["/health", "/openapi.json"].contains(&path.as_str());
                 assert_eq!(operation["responses"]["default"].is_object(), !is_public, "{method} {path}");
             }

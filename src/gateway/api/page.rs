@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub(super) use self::card::card;
 use super::{
     Json,
-    extract::{Query, Segments},
+    extract::{Body, Query, Segments},
     jobs::JobShown,
     select::{Selection, page as entries_page},
 };
@@ -49,6 +49,11 @@ pub(super) struct LinkParams {
     once: Option<String>,
 }
 
+/// What can be said about a new link: nothing, as an empty object.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoOptions {}
+
 /// A link to the page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Link {
@@ -57,10 +62,11 @@ pub(super) struct Link {
 }
 
 /// Makes a link that opens the page in a browser, once. Only the owner may.
-#[utoipa::path(post, path = "/v1/page", tag = "daemon", request_body = serde_json::Value, responses((status = 201, body = Link), Problem))]
+#[utoipa::path(post, path = "/v1/page", tag = "daemon", request_body = NoOptions, responses((status = 201, description = "the link", body = Link), Problem))]
 pub(super) async fn link(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
+    Body(NoOptions {}): Body<NoOptions>,
 ) -> Result<impl IntoResponse, Problem> {
     access.permit_owner()?;
     let url = format!("{}/?once={}", app.url, *app.sessions.link());

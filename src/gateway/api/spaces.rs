@@ -85,7 +85,7 @@ pub(super) fn parse_name(text: &str) -> Result<Name, Problem> {
 
 /// The spaces that the token is for.
 #[utoipa::path(get, path = "/v1/spaces", tag = "spaces",
-    responses((status = 200, body = SpaceList), Problem))]
+    responses((status = 200, description = "the spaces", body = SpaceList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -102,7 +102,7 @@ pub(super) async fn list(
 
 /// One space.
 #[utoipa::path(get, path = "/v1/spaces/{name}", tag = "spaces", params(("name" = String, Path, description = "its name")),
-    responses((status = 200, body = SpaceShown), Problem))]
+    responses((status = 200, description = "the space", body = SpaceShown), Problem))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -121,7 +121,7 @@ pub(super) async fn one(
 /// has forked. Only the owner may.
 #[utoipa::path(put, path = "/v1/spaces/{name}", tag = "spaces", request_body = Card,
     params(("name" = String, Path, description = "its name")),
-    responses((status = 200, body = SpaceShown), Problem))]
+    responses((status = 200, description = "the space", body = SpaceShown), Problem))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

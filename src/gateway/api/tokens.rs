@@ -67,7 +67,7 @@ pub(super) struct TokenList {
 
 /// The apps' tokens. Only the owner may see them.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
-    responses((status = 200, body = TokenList), Problem))]
+    responses((status = 200, description = "the tokens", body = TokenList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -82,7 +82,7 @@ pub(super) async fn list(
 
 /// Makes a token for an app, valid until it is removed. Only the owner may.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
-    responses((status = 201, body = MadeToken), Problem))]
+    responses((status = 201, description = "the token", body = MadeToken), Problem))]
 pub(super) async fn make(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

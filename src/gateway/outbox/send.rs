@@ -21,6 +21,9 @@ const MAX_ANSWERS: usize = 16;
 /// Pause after a failure of the disk.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// A node, and what came of sending an entry to it.
+type Sent = (String, Result<Outcome, RequestError>);
+
 impl Outbox {
     /// Sends what is due, until `shutdown`.
     pub(in crate::gateway) async fn send(self: Arc<Self>, shutdown: CancellationToken) {
@@ -137,12 +140,7 @@ impl Outbox {
         Ok(())
     }
 
-    async fn put_to(
-        &self,
-        nodes: &[libp2p::PeerId],
-        entry: &Entry,
-        key: &PublicKey,
-    ) -> Vec<(String, Result<Outcome, RequestError>)> {
+    async fn put_to(&self, nodes: &[libp2p::PeerId], entry: &Entry, key: &PublicKey) -> Vec<Sent> {
         let puts = nodes.iter().map(|node| async move {
             let outcomes = self.client.put_to(*node, std::slice::from_ref(entry), key).await;
             let no_outcome = || RequestError::Invalid("no outcome".to_owned());
@@ -157,12 +155,7 @@ impl Outbox {
 ///
 /// No refusal ends a job that is not held anywhere: the entry was checked here as the nodes do, so that a refusal for good
 /// is a lie or of this node alone. It ends when it expires.
-fn enter(
-    job: &mut Job,
-    sent: Result<Vec<(String, Result<Outcome, RequestError>)>, String>,
-    copies: usize,
-    now: u64,
-) {
+fn enter(job: &mut Job, sent: Result<Vec<Sent>, String>, copies: usize, now: u64) {
     job.tries = job.tries.saturating_add(1);
     match sent {
         Ok(answers) => {
@@ -227,7 +220,7 @@ mod tests {
         }
     }
 
-    fn answer(node: &str, outcome: Outcome) -> (String, Result<Outcome, RequestError>) {
+    fn answer(node: &str, outcome: Outcome) -> Sent {
         (node.to_owned(), Ok(outcome))
     }
 
