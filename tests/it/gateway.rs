@@ -1,19 +1,17 @@
-//! The daemon with real nodes: posting, reading, following, the outbox, spaces, login.
+//! The daemon with real nodes: posting, reading, following, the outbox, spaces.
 
 use std::collections::HashSet;
 
 use data_encoding::BASE64;
 use p2pdb::ingest::Mirror;
-use rand_core::Rng as _;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     gateway_http::{Daemon, Http, card},
-    support::{TestNode, entry, eventually, key, network, now, rng, table, table_id, until},
+    support::{TestNode, entry, eventually, key, network, table, table_id, until},
 };
 
-fn to_bob(text: &str) -> Value {
+pub(crate) fn to_bob(text: &str) -> Value {
     json!({"space": "notes", "recipients": ["bob"], "content": {"text": text}})
 }
 
@@ -22,7 +20,7 @@ fn texts(page: &Value) -> Vec<&str> {
 }
 
 /// Waits until the daemon has so many entries of the space.
-async fn has(http: &Http, entries: usize) -> Value {
+pub(crate) async fn has(http: &Http, entries: usize) -> Value {
     eventually("the entries are in the mirror", || async {
         let page = http.get("/v1/get?space=notes").await;
         (page["entries"].as_array().unwrap().len() == entries).then_some(page)
@@ -332,83 +330,5 @@ async fn readers_that_share_a_key_need_no_names() {
     let shared = json!({"card": *p2pdb::protocol::card::TableCard { table_private: None, ..shared }.to_toml().unwrap()});
     daemon.http.json("PUT", "/v1/spaces/board", &shared).await;
     assert_eq!(daemon.http.json("POST", "/v1/put", &put).await.problem(), "unfit");
-    daemon.gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_a_login_for_one_origin() {
-    let daemon = Daemon::start(&network(), &[], &["alice"]).await;
-    let origin = "http://localhost:5000";
-    let new = json!({"name": "forum", "spaces": [], "may": ["login"], "origin": origin});
-    let made = daemon.http.json("POST", "/v1/tokens", &new).await.json();
-    let app = daemon.http.with_token(made["token"].as_str().unwrap());
-    let nameless = json!({"name": "other", "spaces": [], "may": ["login"]});
-    assert_eq!(daemon.http.json("POST", "/v1/tokens", &nameless).await.problem(), "unfit");
-    let challenge = |origin: &str, issued: u64| {
-        let mut nonce = [0; 32];
-        rng().fill_bytes(&mut nonce);
-        let plain = [&issued.to_be_bytes()[..], &nonce].concat();
-        let label = format!("p2pdb-login-v1|{origin}");
-        let sealed = key(1).public_key().encrypt(&mut rng(), label.as_bytes(), &plain).unwrap();
-        (json!({"key": "alice", "challenge": BASE64.encode(&sealed)}), plain)
-    };
-    let (asked, plain) = challenge(origin, now());
-    let answer = app.json("POST", "/v1/login", &asked).await.json();
-    let expected = Sha256::new().chain_update("p2pdb login answer v1").chain_update(plain).finalize();
-    assert_eq!(answer["answer"], BASE64.encode(&expected));
-    assert_eq!(answer["key"], key(1).public_key().recipient_id().to_string());
-    assert_eq!(app.json("POST", "/v1/login", &asked).await.problem(), "bad-challenge", "replayed");
-    let (foreign, _) = challenge("http://evil.example", now());
-    assert_eq!(app.json("POST", "/v1/login", &foreign).await.problem(), "bad-challenge", "foreign");
-    let (stale, _) = challenge(origin, now() - 3600);
-    assert_eq!(app.json("POST", "/v1/login", &stale).await.problem(), "bad-challenge", "stale");
-    // An app cannot have the challenge of another site answered by naming that site.
-    let mut passed_on = foreign.clone();
-    passed_on["origin"] = json!("http://evil.example");
-    assert_eq!(app.json("POST", "/v1/login", &passed_on).await.problem(), "out-of-scope");
-    // The owner, who pastes it, can.
-    assert_eq!(daemon.http.json("POST", "/v1/login", &passed_on).await.status, 200);
-    daemon.gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_opens_by_a_link_once_and_shows_no_markup_of_others() {
-    let daemon = Daemon::start(&network(), &[], &["alice", "bob"]).await;
-    daemon.http.put("", &to_bob("<script>alert(1)</script>")).await;
-    has(&daemon.http, 1).await;
-    let nobody = [("Authorization", "")];
-    let refused = daemon.http.send("GET", "/", &nobody, "").await;
-    assert_eq!(refused.problem(), "no-token");
-    let link = daemon.gateway.page().split_once("/?").unwrap().1.to_owned();
-    let opened = daemon.http.send("GET", &format!("/?{link}"), &nobody, "").await;
-    let (status, path) = (opened.status, opened.headers["location"].as_str());
-    assert!(status == 303 && path.starts_with("/page/"), "{opened:?}");
-    assert_eq!(daemon.http.send("GET", &format!("/?{link}"), &nobody, "").await.problem(), "no-token");
-    let cookie = opened.headers["set-cookie"].split(';').next().unwrap().to_owned();
-    // The browser keeps it from the apps on other ports of this machine, which do not know the path.
-    assert!(opened.headers["set-cookie"].ends_with(&format!("; HttpOnly; SameSite=Strict; Path={path}")));
-    assert_eq!(daemon.http.send("GET", path, &nobody, "").await.problem(), "no-token");
-    let with_cookie = [("Authorization", ""), ("Cookie", cookie.as_str())];
-    assert_eq!(daemon.http.send("GET", "/page/0000", &with_cookie, "").await.problem(), "no-token");
-    let page = daemon.http.send("GET", path, &with_cookie, "").await;
-    assert_eq!(page.status, 200);
-    assert!(page.body.contains("&lt;script&gt;alert(1)&lt;/script&gt;"), "{}", page.body);
-    assert!(!page.body.contains("<script"));
-    assert!(page.headers["content-security-policy"].starts_with("default-src 'none'; style-src"));
-    // The card as a QR code, without a private key.
-    let card = daemon.http.send("GET", &format!("{path}/card/notes"), &with_cookie, "").await;
-    assert!(card.body.contains("<svg") && card.body.contains("BEGIN PUBLIC KEY"), "{}", card.body);
-    assert!(!card.body.contains("PRIVATE KEY"));
-    assert_eq!(
-        daemon.http.send("GET", &format!("{path}/card/notes"), &nobody, "").await.problem(),
-        "no-token"
-    );
-    let missing = daemon.http.send("GET", &format!("{path}/card/nothing"), &with_cookie, "").await;
-    assert_eq!(missing.problem(), "not-found");
-    // The cookie opens the page and nothing else.
-    assert_eq!(daemon.http.send("GET", "/v1/status", &with_cookie, "").await.problem(), "no-token");
-    let again = daemon.http.json("POST", "/v1/page", &json!({})).await;
-    assert_eq!(again.status, 201);
-    assert_ne!(again.json()["url"], daemon.gateway.page());
     daemon.gateway.stop().await;
 }
