@@ -8,17 +8,22 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use data_encoding::BASE64;
 use libp2p::Multiaddr;
 use p2pdb::{
     ingest::Mirror,
-    protocol::network::{Network, NetworkFile},
+    protocol::{
+        keys::PublicKey,
+        network::{Network, NetworkFile},
+    },
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     cli::{Home, stderr, text},
     gateway_http::Http,
-    support::{TestNode, eventually, until},
+    support::{TestNode, eventually, now, rng, until},
 };
 
 /// A daemon that is killed when the test ends.
@@ -230,6 +235,23 @@ async fn the_owner_lets_apps_in_and_out_from_the_command_line() {
     daemon.kill();
     // A daemon that was killed leaves its files.
     home.fails_with(1, &["gateway", "link"], "start it again");
+}
+
+#[test]
+fn a_challenge_is_answered_from_the_command_line() {
+    let home = home(&network());
+    let daemon = Process::start(&home, &nowhere());
+    let pem = home.json(&["key", "show", "me"])["public_key"].as_str().unwrap().to_owned();
+    let plain = [&now().to_be_bytes()[..], &[7; 32]].concat();
+    let label = b"p2pdb-login-v1|https://forum.example";
+    let sealed = PublicKey::from_pem(&pem).unwrap().encrypt(&mut rng(), label, &plain).unwrap();
+    let challenge = BASE64.encode(&sealed);
+    let login = |origin: &'static str| ["gateway", "login", "me", challenge.as_str(), "--origin", origin];
+    assert!(home.fails(1, &login("https://evil.example")).contains("not made for this key and this origin"));
+    let expected = Sha256::new().chain_update("p2pdb login answer v1").chain_update(plain).finalize();
+    assert_eq!(home.ok(&login("https://forum.example")).trim(), BASE64.encode(&expected));
+    assert!(home.fails(1, &login("https://forum.example")).contains("answered before"));
+    daemon.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]
