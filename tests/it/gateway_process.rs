@@ -111,20 +111,19 @@ async fn a_daemon_killed_at_any_moment_loses_and_doubles_nothing() {
     let network = network();
     let node = TestNode::start(&network, Mirror::All, &[]).await;
     let home = home(&network);
-    let moments = [
-        Moment::Accepted,
-        Moment::Solved(1),
-        Moment::Solved(7),
-        Moment::Solved(13),
-        Moment::Solved(19),
-        Moment::Solved(25),
-        Moment::Solved(31),
-        Moment::Sending,
-        Moment::Sending,
-        Moment::Stored,
-    ];
+    // P2PDB_SEED=N draws other moments.
+    let seed = std::env::var("P2PDB_SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("P2PDB_SEED={seed}");
+    let drawn = |at: u64| Sha256::digest([u64::to_be_bytes(seed), at.to_be_bytes()].concat())[0];
+    let moments = (0..10).map(|at| match at {
+        0 => Moment::Accepted,
+        1..=6 => Moment::Solved(u64::from(drawn(at) % 32)),
+        7 | 8 => Moment::Sending,
+        _ => Moment::Stored,
+    });
+    let moments: Vec<Moment> = moments.collect();
     let mut ids = Vec::new();
-    for (number, moment) in moments.into_iter().enumerate() {
+    for (number, moment) in moments.iter().enumerate() {
         let daemon = Process::start(&home, &node.address);
         let body = json!({"space": "notes", "recipients": ["me"], "content": {"json": number}});
         let key = number.to_string();
