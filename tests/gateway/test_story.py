@@ -1,4 +1,4 @@
-"""Fifteen lines of Python post; the reader they are for reads, live and later; a third sees that something was posted."""
+"""Fifteen lines of Python post; who they are for reads, live and later; a third sees that something was posted."""
 
 import json
 import os
