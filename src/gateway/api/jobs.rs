@@ -160,7 +160,7 @@ fn may_see(access: &Access, job: &Job) -> bool {
 }
 
 /// Jobs, the newest first. Apps see their own.
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -183,7 +183,7 @@ pub(super) async fn list(
 }
 
 /// One job.
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "the job", body = JobShown), Problem))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -195,7 +195,7 @@ pub(super) async fn one(
 }
 
 /// Withdraws a job, as long as no node was given its entry.
-#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "cancel_job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "it is cancelled", body = JobShown), Problem))]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
@@ -212,7 +212,7 @@ pub(super) async fn cancel(
 }
 
 /// The job as it is, and again whenever it changes, until it is settled: server-sent events named `job`.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "job_events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
