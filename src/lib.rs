@@ -5,6 +5,8 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 #[cfg(feature = "node")]
 pub mod ingest;
 #[cfg(feature = "node")]

@@ -93,7 +93,7 @@ impl ReachArgs {
 }
 
 /// The node that runs on this home, if one does, and the home's first contacts.
-async fn known_nodes(context: &Context) -> Result<Vec<Multiaddr>> {
+pub(super) async fn known_nodes(context: &Context) -> Result<Vec<Multiaddr>> {
     let home = context.home()?;
     let mut nodes = Vec::new();
     if let Ok(status) = admin::ask(&home.admin_socket(), &admin::Request::Status).await {

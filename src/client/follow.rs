@@ -12,7 +12,7 @@ use lru::LruCache;
 use p2pdb_protocol::{
     entry::Entry,
     filter::{Cursor, Filter, FilterError},
-    id::TableId,
+    id::{EntryId, TableId},
     limits,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     client::{
         Client, ClientError,
-        get::{MAX_EMPTY_PAGES, Seen, lock},
+        get::{MAX_EMPTY_PAGES, lock},
     },
     swarm::{Announced, Handle, News, Topic},
 };
@@ -90,6 +90,13 @@ impl Follow {
 }
 
 impl Client {
+    /// Says who announced something of which table. Tables that nobody follows have to be subscribed to by
+    /// [`Handle::subscribe`].
+    #[must_use]
+    pub fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
+        self.inner.wakers.0.subscribe()
+    }
+
     /// Follows what passes the filter: first what the nodes have already (set `seconds_since` to 0 to leave that
     /// out), then live. Each entry comes once, from whichever node has it first.
     ///
@@ -139,7 +146,7 @@ struct Follower {
     started: u64,
     filter: Filter,
     cursors: HashMap<PeerId, Cursor>,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<LruCache<EntryId, ()>>>,
     entries: mpsc::Sender<Entry>,
 }
 
@@ -197,7 +204,8 @@ impl Follower {
                 }
                 (None, None) => None,
             };
-            let page = match self.client.page(node, &filter, Some(Arc::clone(&self.seen))).await {
+            let seen = Arc::clone(&self.seen);
+            let page = match self.client.page(node, &filter, move |id| lock(&seen).contains(id)).await {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(%node, %error, "a followed node does not answer");

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -34,8 +34,6 @@ const NODE_DEADLINE: Duration = Duration::from_secs(60);
 /// Parsed table keys that are kept.
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// Ids that a reader has had.
-pub(super) type Seen = LruCache<EntryId, ()>;
 /// Parsed keys of tables.
 pub(super) type Keys = LruCache<TableId, PublicKey>;
 
@@ -45,12 +43,15 @@ pub(super) fn no_keys() -> Mutex<Keys> {
 
 /// A page of verified entries of one node.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) entries: Vec<Entry>,
+pub(crate) struct Page {
+    /// The entries, in the order in which they arrived at the node.
+    pub(crate) entries: Vec<Entry>,
     /// Entries that the node served, those left out included.
-    pub(super) served: usize,
-    pub(super) next: Cursor,
-    pub(super) more: bool,
+    pub(crate) served: usize,
+    /// Continues behind everything that the node looked at.
+    pub(crate) next: Cursor,
+    /// Whether the node may have a further page already.
+    pub(crate) more: bool,
 }
 
 /// A node that did not answer.
@@ -117,7 +118,7 @@ impl Client {
         let mut entries = Vec::new();
         let mut empty_pages = 0;
         loop {
-            let page = self.page(node, &filter, None).await?;
+            let page = self.page(node, &filter, |_| false).await?;
             filter.limit = filter.limit.saturating_sub(page.entries.len());
             empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
             entries.extend(page.entries);
@@ -129,13 +130,13 @@ impl Client {
         }
     }
 
-    /// One page of one node, verified, without those that were `seen` already. Entries that do not verify, or do not
-    /// pass the filter, are left out, and count against the node.
-    pub(super) async fn page(
+    /// One page of one node, verified, without those that are `known` already, from `filter.cursor` on, which has to be
+    /// one of this node. Entries that do not verify, or do not pass the filter, are left out, and count against the node.
+    pub(crate) async fn page(
         &self,
         node: PeerId,
         filter: &Filter,
-        seen: Option<Arc<Mutex<Seen>>>,
+        known: impl Fn(&EntryId) -> bool + Send + 'static,
     ) -> Result<Page, ClientError> {
         let mut request = filter.clone();
         request.limit = filter.limit.clamp(1, limits::MAX_GET_ENTRIES);
@@ -152,7 +153,7 @@ impl Client {
                 if !wanted.matches(&entry.id(), entry.header(), &network) {
                     return Err(Refusal::Malformed);
                 }
-                if seen.as_ref().is_some_and(|seen| lock(seen).contains(&entry.id())) {
+                if known(&entry.id()) {
                     return Ok(None);
                 }
                 let entry = entry.check_work(&network)?;

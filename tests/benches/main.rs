@@ -11,6 +11,7 @@
 
 mod codec;
 mod crypto;
+mod gateway;
 mod get;
 mod import;
 mod live;
@@ -46,6 +47,7 @@ const ALL: [(&str, Run); 11] = [
     ("crypto", crypto::run),
     ("codec", codec::run),
     ("solver", solver::run),
+    ("gateway", gateway::run),
 ];
 
 fn main() -> ExitCode {

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod export;
 mod follow;
+mod gateway;
 mod get;
 mod hello;
 mod import;
@@ -51,6 +52,8 @@ pub(super) enum Command {
     Get(get::Args),
     /// Print entries as they come in, until interrupted
     Follow(follow::Args),
+    /// Run the local daemon for apps, an HTTP API on loopback; let apps in; back up and restore the user
+    Gateway(gateway::Args),
     /// Show what a node holds of a table, bucket by bucket
     Index(index::Args),
     /// Show what a node says of itself, and which nodes it knows
@@ -75,8 +78,8 @@ pub(super) enum Command {
 
 /// Runs a command.
 pub(super) fn run(command: Command, context: &Context) -> Result<Exit> {
-    // A node logs what its configuration says.
-    if !matches!(command, Command::Run(_)) {
+    // A node and a daemon log what the configuration says.
+    if !matches!(command, Command::Run(_) | Command::Gateway(_)) {
         context.start_logging("warn")?;
     }
     match command {
@@ -90,6 +93,7 @@ pub(super) fn run(command: Command, context: &Context) -> Result<Exit> {
         Command::Put(args) => put::run(&args, context),
         Command::Get(args) => get::run(&args, context),
         Command::Follow(args) => follow::run(&args, context),
+        Command::Gateway(args) => gateway::run(&args, context),
         Command::Index(args) => index::run(&args, context),
         Command::Hello(args) => hello::run(&args, context),
         Command::Work(command) => work::run(command, context),

@@ -98,6 +98,11 @@ impl Dataset {
         Ok(dataset)
     }
 
+    /// The key of one of the readers.
+    pub(crate) fn reader_key(&self, index: usize) -> Result<PrivateKey> {
+        key(&directory()?, &format!("reader{index}"), self.spec.bits)
+    }
+
     fn write(&self) -> Result<()> {
         let partial = self.file.with_extension("partial");
         let mut file = Writer::new(BufWriter::with_capacity(1 << 20, File::create(&partial)?))?;

@@ -1,0 +1,8 @@
+"""Client of the p2pdb gateway."""
+
+from .aio import AsyncClient
+from .client import Client
+from .http import GatewayNotRunning, Problem
+from .model import Entry, Job, Page, Progress
+
+__all__ = ["AsyncClient", "Client", "Entry", "GatewayNotRunning", "Job", "Page", "Problem", "Progress"]

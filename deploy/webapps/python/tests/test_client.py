@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import unittest
+
+from p2pdb_client import AsyncClient, Client, GatewayNotRunning, Problem
+from p2pdb_client.login import Challenge
+
+from .daemon import Swarm, run
+
+
+class Posting(Swarm):
+    def test_what_is_put_is_mined_sent_and_read(self) -> None:
+        db = self.client()
+        for content in ("grüße", b"\x00\xff", {"a": [1, None]}, None, 0):
+            job = db.put("notes", content, recipients=["me"], author="ann")
+            states = [step.state for step in db.watch(job.id)]
+            self.assertEqual(states[-1], "stored")
+            self.assertEqual(db.job(job.id).nodes, [self.node.ready["peer"]])
+            (entry,) = db.get("notes", id=[job.id], raw=1).entries
+            self.assertEqual((entry.content, entry.author, entry.is_readable), (content, "ann", True))
+            self.assertIsNotNone(entry.raw)
+
+    def test_pages_and_changes_go_on_behind_their_cursor(self) -> None:
+        db = self.client()
+        start = db.changes("notes", cursor="now").next
+        for number in range(5):
+            db.put("notes", number, recipients=["ann"], wait=30)
+        read = [entry.content for entry in db.entries("notes", cursor=start, limit=2)]
+        self.assertEqual(read, [0, 1, 2, 3, 4])
+
+    def test_a_second_user_follows_live_and_a_third_cannot_read(self) -> None:
+        db = self.client()
+        card = run(self.home, "table", "share", "notes", "-", "--with", "post")
+        pem = run(self.make_home("bob"), "key", "export", "bob")
+        homes = {"bob": self.home.parent / "bob", "eve": self.make_home("eve")}
+        daemons = {name: self.start(home) for name, home in homes.items()}
+        for daemon in daemons.values():
+            self.addCleanup(daemon.stop)
+        users = {name: self.client(home) for name, home in homes.items()}
+        for user in users.values():
+            user.import_card("shared", card)
+        live = users["bob"].follow("shared")
+        job = db.put("notes", "for bob", recipients=[pem], wait=30)
+        mine = next(entry for entry in live if entry.id == job.id)
+        self.assertEqual((mine.content, mine.opened_by), ("for bob", "bob"))
+        other = next(entry for entry in users["eve"].follow("shared") if entry.id == job.id)
+        self.assertEqual((other.content, other.is_readable), (None, False))
+
+    def test_a_repeated_put_is_one_entry(self) -> None:
+        db = self.client()
+        jobs = {db.put("notes", "once", ["me"], idempotency_key="one").id for _ in range(3)}
+        self.assertEqual(len(jobs), 1)
+        with self.assertRaises(Problem) as caught:
+            db.put("notes", "twice", ["me"], idempotency_key="one")
+        self.assertEqual((caught.exception.status, caught.exception.type), (422, "key-reused"))
+        self.assertTrue(caught.exception.fix)
+
+    def test_asyncio(self) -> None:
+        async def work() -> object:
+            db = AsyncClient(home=str(self.home))
+            job = await db.put("notes", "async", recipients=["me"])
+            async for step in db.watch(job.id):
+                state = step.state
+            async for entry in db.follow("notes"):
+                if entry.id == job.id:
+                    return state, entry.content
+            return None
+
+        self.assertEqual(asyncio.run(work()), ("stored", "async"))
+
+
+class Following(Swarm):
+    def test_a_stream_outlives_the_daemon(self) -> None:
+        db = self.client()
+        db.put("notes", 0, ["me"], wait=30)
+        live = db.follow("notes")
+        self.assertEqual(next(live).content, 0)
+        type(self).daemon.stop(kill=True)
+        type(self).daemon = self.start(self.home)
+        self.client().put("notes", 1, ["me"], wait=30)
+        self.assertEqual([entry.content for entry in itertools.islice(live, 1)], [1])
+
+
+class LoggingIn(Swarm):
+    def test_a_key_is_a_login_for_one_origin_once(self) -> None:
+        owner = self.client()
+        (key,) = owner.keys()
+        origin = "http://localhost:5000"
+        token = owner.make_token("forum", [], ["login"], origin=origin)
+        app = Client(url=self.daemon.ready["url"], token=token)
+        challenge = Challenge.make(key["public_key"], origin)
+        self.assertEqual(challenge.key_id, key["id"])
+        answer = app.login("ann", challenge.text)
+        self.assertTrue(challenge.is_answered_by(answer))
+        self.assertFalse(challenge.is_answered_by(answer), "a challenge is used up")
+        wrong = Challenge.make(key["public_key"], origin)
+        self.assertFalse(wrong.is_answered_by(answer))
+        for bad in (challenge.text, Challenge.make(key["public_key"], "http://evil.example").text):
+            with self.assertRaises(Problem) as caught:
+                app.login("ann", bad)
+            self.assertEqual(caught.exception.type, "bad-challenge")
+
+    def test_no_daemon_is_said_so(self) -> None:
+        with self.assertRaises(GatewayNotRunning):
+            Client(home="/nowhere")
+        with self.assertRaises(GatewayNotRunning):
+            Client(url="http://127.0.0.1:9", token="x").status()
+
+
+if __name__ == "__main__":
+    unittest.main()

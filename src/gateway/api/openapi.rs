@@ -1,0 +1,122 @@
+//! `GET /openapi.json`: the description of this API, generated from the code.
+
+use std::collections::BTreeMap;
+
+use axum::response::IntoResponse;
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use super::{
+    changes, get, health, hello, index, jobs, keys, login, metrics, ok, page, put, select, spaces, tokens,
+};
+use crate::gateway::problem::{Problem, Shown};
+
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new()
+            .description("a problem (RFC 9457)")
+            .content("application/problem+json", content)
+            .build();
+        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+    }
+}
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "p2pdb gateway",
+        description = "The local daemon: p2pdb as a backend for apps on the same machine.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(
+        health::health,
+        health::status,
+        metrics::metrics,
+        document,
+        page::link,
+        spaces::list,
+        spaces::one,
+        spaces::put,
+        spaces::remove,
+        keys::list,
+        tokens::list,
+        tokens::make,
+        tokens::remove,
+        put::put,
+        jobs::list,
+        jobs::one,
+        jobs::cancel,
+        jobs::events,
+        get::get,
+        changes::changes,
+        index::index,
+        hello::hello,
+        login::login,
+    ),
+    components(schemas(Shown<'static>, select::Mode, put::Wait)),
+    modifiers(&Bearer),
+    security(("token" = []))
+)]
+struct Api;
+
+/// This document; needs no token.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "daemon", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
+pub(super) async fn document() -> impl IntoResponse {
+    ok(Api::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_is_described_with_its_problems() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        assert_eq!(paths.len(), 19);
+        let mut ids = BTreeSet::new();
+        for (path, operations) in paths {
+            for (method, operation) in operations.as_object().unwrap() {
+                assert!(
+                    operation["description"].as_str().or(operation["summary"].as_str()).is_some(),
+                    "{method} {path}"
+                );
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert!(response["description"] != "", "{method} {path} {status}");
+                }
+                let is_public = ["/health", "/openapi.json"].contains(&path.as_str());
+                assert_eq!(operation["responses"]["default"].is_object(), !is_public, "{method} {path}");
+            }
+        }
+        assert!(document["components"]["schemas"]["Problem"]["properties"]["fix"].is_object());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        let text = document.to_string();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(document["components"]["schemas"][name].is_object(), "{name} is not described");
+        }
+    }
+}
