@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 from urllib.parse import quote
 
-from .http import GatewayNotRunning, Http, Problem, find
+from .http import GatewayNotRunning, Http, Problem, SpaceChanged, find
 from .model import Entry, Job, Page, content_json
 
 #: What a broken connection raises.
@@ -82,7 +82,8 @@ class Client:
             yield Job.of(data)
 
     def cancel(self, id: str) -> Job:
-        """Withdraws a job; a :class:`Problem` of type ``conflict`` if a node may have its entry."""
+        """Withdraws a job, or gives it up (``abandoned``) if a node may have its entry; a :class:`Problem` of type
+        ``conflict`` if one holds it."""
         return Job.of(self._http.call("DELETE", f"/v1/jobs/{quote(id)}"))
 
     def get(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Page:
@@ -106,7 +107,8 @@ class Client:
     def follow(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Iterator[Entry]:
         """Entries as they arrive, without end, also after the daemon was started anew.
 
-        Begins with the first entry; with the next one if the cursor is ``now``.
+        Begins with the first entry; with the next one if the cursor is ``now``. Raises :class:`SpaceChanged` when the
+        space has another card: what comes then is of another table.
         """
         if cursor == "now":
             cursor = self.changes(space, cursor="now").next
@@ -116,9 +118,11 @@ class Client:
                 for name, cursor_here, data in self._http.events(
                     "/v1/changes", {"space": space, **filters}, headers
                 ):
+                    if name == "reset":
+                        raise SpaceChanged(space)
+                    cursor = cursor_here or cursor
                     if name == "entry":
-                        cursor = cursor_here
-                        yield Entry.of(data, cursor)
+                        yield Entry.of(data, cursor_here)
             except _BROKEN:
                 pass
             except Problem as problem:
