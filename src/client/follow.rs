@@ -93,7 +93,7 @@ impl Client {
     /// Says who announced something of which table. Tables that nobody follows have to be subscribed to by
     /// [`Handle::subscribe`].
     #[must_use]
-    pub(crate) fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
+    pub fn announced(&self) -> broadcast::Receiver<(TableId, PeerId)> {
         self.inner.wakers.0.subscribe()
     }
 

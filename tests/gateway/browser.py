@@ -28,9 +28,10 @@ class Browser:
             ["chromedriver", f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for("chromedriver answers", self.is_ready, 30)
-        rules = "--host-resolver-rules=MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.localhost"
+        # Nothing but this machine can be reached.
+        rules = "MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE *.localhost"
         options = {
-            "args": [*FLAGS, f"--user-data-dir={self.profile.name}", rules],
+            "args": [*FLAGS, f"--user-data-dir={self.profile.name}", f"--host-resolver-rules={rules}"],
             "prefs": {} if javascript else {"profile.managed_default_content_settings.javascript": 2},
         }
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"performance": "ALL"}}

@@ -112,7 +112,9 @@ def test_a_name_that_is_bent_to_this_machine_gets_nowhere(daemon, browser):
         browser.open(rebound + path)
         assert "wrong-host" in browser.text(), path
     # To the browser, a page of that name is of the same origin as the daemon, and was loaded before the name was bent.
-    browser.ask("POST", f"{browser.session}/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}})
+    browser.ask(
+        "POST", f"{browser.session}/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}}
+    )
     browser.open(rebound)
     came = browser.run(ATTACK, rebound, daemon.token)
     assert came["get with a stolen token"] == came["post with a stolen token"] == "read 421"

@@ -1,4 +1,4 @@
-"""Fifteen lines of Python post; the reader they are for reads, live and later; a third sees that something was posted."""
+"""Fifteen lines of Python post; who they are for reads, live and later; a third sees that something was posted."""
 
 import json
 import os
@@ -21,13 +21,17 @@ def test_fifteen_lines_post_and_only_the_recipient_reads(swarm, start):
     for name in ("bob", "eve"):
         p2pdb(homes[name], "table", "import", card, "--name", "board")
     pem = swarm.directory / "bob.pem"
-    pem.write_text(subprocess.check_output([os.environ["P2PDB"], "--home", homes["bob"], "key", "export", "bob"], text=True))
+    pem.write_text(
+        subprocess.check_output([os.environ["P2PDB"], "--home", homes["bob"], "key", "export", "bob"], text=True)
+    )
     p2pdb(homes["ann"], "key", "import", "bob", pem)
     ann, bob, eve = (start(homes[name]) for name in ("ann", "bob", "eve"))
 
     assert len(PROGRAM.read_text().splitlines()) <= 15
     headers = {"Authorization": f"Bearer {bob.token}", "Accept": "text/event-stream"}
-    live = urllib.request.urlopen(urllib.request.Request(f"{bob.url}/v1/changes?space=board", None, headers), timeout=60)
+    live = urllib.request.urlopen(
+        urllib.request.Request(f"{bob.url}/v1/changes?space=board", None, headers), timeout=60
+    )
     environment = {**os.environ, "P2PDB_GATEWAY_URL": ann.url, "P2PDB_GATEWAY_TOKEN": ann.token}
     program = subprocess.Popen(
         [os.environ["APP_PYTHON"], PROGRAM, "board", "hello, Bob", "bob", "ann"],

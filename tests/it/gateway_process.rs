@@ -8,17 +8,22 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use data_encoding::BASE64;
 use libp2p::Multiaddr;
 use p2pdb::{
     ingest::Mirror,
-    protocol::network::{Network, NetworkFile},
+    protocol::{
+        keys::PublicKey,
+        network::{Network, NetworkFile},
+    },
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     cli::{Home, stderr, text},
     gateway_http::Http,
-    support::{TestNode, eventually, until},
+    support::{TestNode, eventually, now, rng, until},
 };
 
 /// A daemon that is killed when the test ends.
@@ -106,20 +111,19 @@ async fn a_daemon_killed_at_any_moment_loses_and_doubles_nothing() {
     let network = network();
     let node = TestNode::start(&network, Mirror::All, &[]).await;
     let home = home(&network);
-    let moments = [
-        Moment::Accepted,
-        Moment::Solved(1),
-        Moment::Solved(7),
-        Moment::Solved(13),
-        Moment::Solved(19),
-        Moment::Solved(25),
-        Moment::Solved(31),
-        Moment::Sending,
-        Moment::Sending,
-        Moment::Stored,
-    ];
+    // P2PDB_SEED=N draws other moments.
+    let seed = std::env::var("P2PDB_SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("P2PDB_SEED={seed}");
+    let drawn = |at: u64| Sha256::digest([u64::to_be_bytes(seed), at.to_be_bytes()].concat())[0];
+    let moments = (0..10).map(|at| match at {
+        0 => Moment::Accepted,
+        1..=6 => Moment::Solved(u64::from(drawn(at) % 32)),
+        7 | 8 => Moment::Sending,
+        _ => Moment::Stored,
+    });
+    let moments: Vec<Moment> = moments.collect();
     let mut ids = Vec::new();
-    for (number, moment) in moments.into_iter().enumerate() {
+    for (number, moment) in moments.iter().enumerate() {
         let daemon = Process::start(&home, &node.address);
         let body = json!({"space": "notes", "recipients": ["me"], "content": {"json": number}});
         let key = number.to_string();
@@ -230,6 +234,23 @@ async fn the_owner_lets_apps_in_and_out_from_the_command_line() {
     daemon.kill();
     // A daemon that was killed leaves its files.
     home.fails_with(1, &["gateway", "link"], "start it again");
+}
+
+#[test]
+fn a_challenge_is_answered_from_the_command_line() {
+    let home = home(&network());
+    let daemon = Process::start(&home, &nowhere());
+    let pem = home.json(&["key", "show", "me"])["public_key"].as_str().unwrap().to_owned();
+    let plain = [&now().to_be_bytes()[..], &[7; 32]].concat();
+    let label = b"p2pdb-login-v1|https://forum.example";
+    let sealed = PublicKey::from_pem(&pem).unwrap().encrypt(&mut rng(), label, &plain).unwrap();
+    let challenge = BASE64.encode(&sealed);
+    let login = |origin: &'static str| ["gateway", "login", "me", challenge.as_str(), "--origin", origin];
+    assert!(home.fails(1, &login("https://evil.example")).contains("not made for this key and this origin"));
+    let expected = Sha256::new().chain_update("p2pdb login answer v1").chain_update(plain).finalize();
+    assert_eq!(home.ok(&login("https://forum.example")).trim(), BASE64.encode(&expected));
+    assert!(home.fails(1, &login("https://forum.example")).contains("answered before"));
+    daemon.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,7 +168,7 @@ fn is_current(app: &App, job: &Job) -> bool {
 }
 
 /// Jobs, the newest first. Apps see their own, those of a space until it has another card.
-#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -192,7 +192,7 @@ pub(super) async fn list(
 }
 
 /// One job.
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "the job", body = JobShown), Problem))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -205,7 +205,7 @@ pub(super) async fn one(
 
 /// Withdraws a job, as long as no node was given its entry. After that it is given up, as long as no node said that it
 /// holds it: it is not sent any more, and may be out there.
-#[utoipa::path(delete, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "cancel_job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "it is cancelled or abandoned", body = JobShown), Problem))]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
@@ -222,7 +222,7 @@ pub(super) async fn cancel(
 }
 
 /// The job as it is, and again whenever it changes, until it is settled: server-sent events named `job`.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "job_events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
     responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,

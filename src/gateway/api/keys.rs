@@ -31,7 +31,7 @@ pub(super) struct KeyList {
 }
 
 /// The keys of the home. Private halves never leave the daemon. Apps see those that they could post to, which is all.
-#[utoipa::path(get, path = "/v1/keys", tag = "keys",
+#[utoipa::path(get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
     responses((status = 200, description = "the keys", body = KeyList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,

@@ -75,7 +75,7 @@ impl Modify for Bearer {
 struct Api;
 
 /// This document; needs no token.
-#[utoipa::path(get, path = "/openapi.json", tag = "daemon", security(()),
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "daemon", security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = serde_json::Value)))]
 pub(super) async fn document() -> impl IntoResponse {
     ok(Api::openapi())
@@ -83,6 +83,8 @@ pub(super) async fn document() -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -90,12 +92,14 @@ mod tests {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         let paths = document["paths"].as_object().unwrap();
         assert_eq!(paths.len(), 19);
+        let mut ids = BTreeSet::new();
         for (path, operations) in paths {
             for (method, operation) in operations.as_object().unwrap() {
                 assert!(
                     operation["description"].as_str().or(operation["summary"].as_str()).is_some(),
                     "{method} {path}"
                 );
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
                 for (status, response) in operation["responses"].as_object().unwrap() {
                     assert!(response["description"] != "", "{method} {path} {status}");
                 }

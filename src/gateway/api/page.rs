@@ -62,7 +62,7 @@ pub(super) struct Link {
 }
 
 /// Makes a link that opens the page in a browser, once. Only the owner may.
-#[utoipa::path(post, path = "/v1/page", tag = "daemon", request_body = NoOptions, responses((status = 201, description = "the link", body = Link), Problem))]
+#[utoipa::path(post, path = "/v1/page", operation_id = "link", tag = "daemon", request_body = NoOptions, responses((status = 201, description = "the link", body = Link), Problem))]
 pub(super) async fn link(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -84,7 +84,7 @@ pub(super) fn parse_name(text: &str) -> Result<Name, Problem> {
 }
 
 /// The spaces that the token is for.
-#[utoipa::path(get, path = "/v1/spaces", tag = "spaces",
+#[utoipa::path(get, path = "/v1/spaces", operation_id = "list_spaces", tag = "spaces",
     responses((status = 200, description = "the spaces", body = SpaceList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -101,7 +101,7 @@ pub(super) async fn list(
 }
 
 /// One space.
-#[utoipa::path(get, path = "/v1/spaces/{name}", tag = "spaces", params(("name" = String, Path, description = "its name")),
+#[utoipa::path(get, path = "/v1/spaces/{name}", operation_id = "space", tag = "spaces", params(("name" = String, Path, description = "its name")),
     responses((status = 200, description = "the space", body = SpaceShown), Problem))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
@@ -119,7 +119,7 @@ pub(super) async fn one(
 
 /// Imports a card under this name. Another card under a name that is there is another table: whoever is pointed at the space
 /// has forked. Only the owner may.
-#[utoipa::path(put, path = "/v1/spaces/{name}", tag = "spaces", request_body = Card,
+#[utoipa::path(put, path = "/v1/spaces/{name}", operation_id = "put_space", tag = "spaces", request_body = Card,
     params(("name" = String, Path, description = "its name")),
     responses((status = 200, description = "the space", body = SpaceShown), Problem))]
 pub(super) async fn put(
@@ -137,7 +137,7 @@ pub(super) async fn put(
 }
 
 /// Removes the card of a space. Only the owner may.
-#[utoipa::path(delete, path = "/v1/spaces/{name}", tag = "spaces", params(("name" = String, Path, description = "its name")),
+#[utoipa::path(delete, path = "/v1/spaces/{name}", operation_id = "remove_space", tag = "spaces", params(("name" = String, Path, description = "its name")),
     responses((status = 204, description = "it is removed"), Problem))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,

@@ -66,7 +66,7 @@ pub(super) struct TokenList {
 }
 
 /// The apps' tokens. Only the owner may see them.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens",
     responses((status = 200, description = "the tokens", body = TokenList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -81,7 +81,7 @@ pub(super) async fn list(
 }
 
 /// Makes a token for an app, valid until it is removed. Only the owner may.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "make_token", tag = "tokens", request_body = NewToken,
     responses((status = 201, description = "the token", body = MadeToken), Problem))]
 pub(super) async fn make(
     State(app): State<Arc<App>>,
@@ -116,7 +116,7 @@ pub(super) async fn make(
 }
 
 /// Makes an app's token invalid. Only the owner may.
-#[utoipa::path(delete, path = "/v1/tokens/{name}", tag = "tokens", params(("name" = String, Path, description = "the app")),
+#[utoipa::path(delete, path = "/v1/tokens/{name}", operation_id = "remove_token", tag = "tokens", params(("name" = String, Path, description = "the app")),
     responses((status = 204, description = "it is invalid"), Problem))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,

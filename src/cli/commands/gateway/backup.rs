@@ -22,7 +22,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let vault = Vault::of(&context.home()?)?;
     let passphrase = args.passphrase.fresh("the backup")?;
     home::write_secret(&args.file, &vault.seal(&passphrase)?, Overwrite::No)?;
-    let (keys, tables) = vault.count();
-    note(&format!("backed up {keys} private keys and {tables} tables; without the passphrase they are lost"));
+    note(&format!("backed up {}; without the passphrase the file is worth nothing", vault.summary()));
     Ok(Exit::Success)
 }

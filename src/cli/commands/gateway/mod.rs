@@ -3,6 +3,7 @@
 mod ask;
 mod backup;
 mod link;
+mod login;
 mod restore;
 mod token;
 mod vault;
@@ -50,6 +51,8 @@ enum Command {
     Token(token::Command),
     /// Print a link that opens the page of the daemon that runs, once
     Link,
+    /// Answer the login challenge of an app that runs somewhere else, to be handed to it
+    Login(login::Args),
     /// Write the user to one encrypted file: keys, table cards, network file
     Backup(backup::Args),
     /// Make the user of such a file again, on this machine
@@ -107,6 +110,7 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
         None => serve(&args.run, context),
         Some(Command::Token(command)) => token::run(command, context),
         Some(Command::Link) => link::run(context),
+        Some(Command::Login(args)) => login::run(args, context),
         Some(Command::Backup(args)) => backup::run(args, context),
         Some(Command::Restore(args)) => restore::run(args, context),
     }

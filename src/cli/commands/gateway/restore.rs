@@ -30,8 +30,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let vault = Vault::open(&bytes, &passphrase)?;
     let home = Home::create(&context.home_path()?)?;
     vault.restore(&home)?;
-    let (keys, tables) = vault.count();
-    note(&format!("restored {keys} private keys and {tables} tables to {}", home.root().display()));
+    note(&format!("restored {} to {}", vault.summary(), home.root().display()));
     Ok(Exit::Success)
 }
 

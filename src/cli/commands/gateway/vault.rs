@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
-    cli::{context::rng, failure::Advise as _},
+    cli::{context::rng, failure::Advise as _, format::some},
     config::{
         Home, Name,
         home::{self, Overwrite},
@@ -92,12 +92,14 @@ impl Vault {
         Ok(vault)
     }
 
-    /// How many private keys, and how many tables.
-    pub(super) fn count(&self) -> (usize, usize) {
+    /// What there is of private keys and tables, for people.
+    pub(super) fn summary(&self) -> String {
         let count = |start: &str, end: &str| {
             self.files.keys().filter(|path| path.starts_with(start) && path.ends_with(end)).count()
         };
-        (count("keys/", ".pem"), count("tables/", ".toml"))
+        let keys = some(count("keys/", ".pem"), "private key", "private keys");
+        let tables = some(count("tables/", ".toml"), "table", "tables");
+        format!("{keys} and {tables}")
     }
 
     /// The vault, encrypted.
