@@ -20,6 +20,7 @@ use super::{
     get::local,
     jobs::HEARTBEAT,
     ok,
+    openapi::{OrCursorGone, OrNotFound},
     select::{EntryPage, Mode, SelectParams, Selection, page},
 };
 use crate::gateway::{
@@ -42,7 +43,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// if the cursor is `now`.
 #[utoipa::path(get, path = "/v1/changes", tag = "entries",
     params(SelectParams, ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event seen")),
-    responses((status = 200, description = "a page, or a stream of events named `entry`", content((EntryPage = "application/json"), (String = "text/event-stream"))), Problem))]
+    responses((status = 200, description = "a page, or a stream of events named `entry`", content((EntryPage = "application/json"), (String = "text/event-stream"))), Problem, OrNotFound, OrCursorGone))]
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

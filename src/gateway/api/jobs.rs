@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     extract::{Query, Segments},
     ok,
+    openapi::{OrConflict, OrNotFound},
     put::parse_id,
 };
 use crate::gateway::{
@@ -193,7 +194,7 @@ pub(super) async fn list(
 
 /// One job.
 #[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "the job", body = JobShown), Problem))]
+    responses((status = 200, description = "the job", body = JobShown), Problem, OrNotFound))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -206,7 +207,7 @@ pub(super) async fn one(
 /// Withdraws a job, as long as no node was given its entry. After that it is given up, as long as no node said that it
 /// holds it: it is not sent any more, and may be out there.
 #[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "cancel_job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "it is cancelled or abandoned", body = JobShown), Problem))]
+    responses((status = 200, description = "it is cancelled or abandoned", body = JobShown), Problem, OrNotFound, OrConflict))]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -223,7 +224,7 @@ pub(super) async fn cancel(
 
 /// The job as it is, and again whenever it changes, until it is settled: server-sent events named `job`.
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "job_events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem))]
+    responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem, OrNotFound))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -22,6 +22,7 @@ use super::{
     Json, blocking,
     extract::{Body, Query},
     jobs::JobShown,
+    openapi::{OrBadBody, OrNotFound},
 };
 use crate::gateway::{
     App,
@@ -85,7 +86,7 @@ pub(super) enum Wait {
     responses(
         (status = 200, description = "a node holds it, or the job is over", body = JobShown),
         (status = 202, description = "it is accepted", body = JobShown, headers(("Location" = String, description = "the job"))),
-        Problem))]
+        Problem, OrNotFound, OrBadBody))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
