@@ -5,6 +5,7 @@ import itertools
 import os
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -74,6 +75,26 @@ class Posting(Swarm):
             return None
 
         self.assertEqual(asyncio.run(work()), ("stored", "async"))
+
+
+    def test_followers_hold_up_neither_calls_nor_the_end(self) -> None:
+        async def work() -> None:
+            # One thread for all calls: a follower that took it would be the last one.
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            db = AsyncClient(home=str(self.home))
+
+            async def follow() -> None:
+                async for _ in db.follow("notes", cursor="now"):
+                    pass
+
+            followers = [asyncio.create_task(follow()) for _ in range(8)]
+            for _ in range(3):
+                await asyncio.wait_for(db.get("notes"), 20)
+            for follower in followers:
+                follower.cancel()
+            await asyncio.gather(*followers, return_exceptions=True)
+
+        asyncio.run(work())
 
 
 class Following(Swarm):

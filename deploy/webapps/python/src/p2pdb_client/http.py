@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -119,9 +120,13 @@ class Http:
         return json.loads(answer) if answer else None
 
     def events(
-        self, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        headers: Mapping[str, str],
+        stop: Optional[threading.Event] = None,
     ) -> Iterator[tuple[str, Optional[str], Any]]:
-        """Name, id and data of each event, until the stream ends."""
+        """Name, id and data of each event, until the stream ends, or until the next heartbeat after ``stop`` is set."""
         headers = {"Accept": "text/event-stream", **headers}
         # The daemon says every 25 seconds that it is alive.
         with self._open("GET", path, query, None, headers, max(self._timeout, 60.0)) as response:
@@ -129,6 +134,8 @@ class Http:
             identifier: Optional[str] = None
             data: list[str] = []
             for raw in response:
+                if stop is not None and stop.is_set():
+                    return
                 line = raw.decode().rstrip("\r\n")
                 field, _, value = line.partition(": ")
                 if not line and data:
