@@ -275,14 +275,14 @@ async fn whoever_waits_keeps_nobody_out() {
         let new = json!({"name": name, "spaces": ["notes"], "may": ["put"]});
         let made = owner.json("POST", "/v1/tokens", &new).await.json();
         let app = owner.with_token(made["token"].as_str().unwrap());
-        for _ in 0..100 {
+        for _ in 0..40 {
             let (app, entry) = (app.clone(), entry.clone());
             waits.spawn(async move { app.send("POST", "/v1/put?wait=stored", &headers, &entry).await });
         }
         apps.push(app);
     }
     // What finds no place is turned away at once, and 32 of an app, 64 of all together, do find one.
-    for _ in 0..300 - 64 {
+    for _ in 0..3 * 40 - 64 {
         let answer = waits.join_next().await.unwrap().unwrap();
         assert_eq!((answer.status, answer.problem().as_str()), (503, "busy"));
     }
