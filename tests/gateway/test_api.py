@@ -22,8 +22,8 @@ CHECKS = [
 
 
 @pytest.fixture
-def daemon(swarm, start):
-    home = swarm.user("api")
+def daemon(swarm, start, request):
+    home = swarm.user(request.node.name, key="api")
     p2pdb(home, "table", "new", "board", "--bits", "2048")
     return start(home)
 
