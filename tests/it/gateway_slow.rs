@@ -39,10 +39,10 @@ type Held = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// A peer that introduces itself well, has nothing, and keeps whoever asks it for one of these operations waiting until the
 /// sender is dropped.
-fn hung(network: &Network, operations: &'static [&str]) -> (Peer, mpsc::Sender<()>, Held) {
+fn hung(network: &Network, operations: &'static [&str]) -> (Peer, mpsc::SyncSender<()>, Held) {
     let key = Keypair::generate_ed25519();
     let record = Blob::try_from(signed_bytes(&key, network)).unwrap();
-    let (release, held) = mpsc::channel();
+    let (release, held) = mpsc::sync_channel(1);
     let held = Mutex::new(held);
     let request = Held::default();
     let asked = Arc::clone(&request);
