@@ -3,13 +3,13 @@
 use data_encoding::BASE64;
 use p2pdb_protocol::seal::Content;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::gateway::problem::{Kind, Problem};
 
 /// What an entry says. Exactly one of `text`, `json` and `base64` is there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Content, example = json!({"type": "text/plain", "text": "hello"}))]
 pub(super) struct ContentJson {
@@ -21,8 +21,8 @@ pub(super) struct ContentJson {
     text: Option<String>,
     /// A JSON value. Content of a JSON type is answered so, if it is JSON.
     #[serde(default, with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Value>)]
-    json: Option<Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    json: Option<Box<RawValue>>,
     /// Bytes in base64 with padding. Everything else is answered so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
@@ -31,15 +31,34 @@ pub(super) struct ContentJson {
 /// `"json": null` is the JSON value null, and not the lack of one.
 mod present {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use serde_json::Value;
+    use serde_json::value::RawValue;
 
-    pub(super) fn serialize<S: Serializer>(value: &Option<Value>, to: S) -> Result<S::Ok, S::Error> {
+    type Raw = Option<Box<RawValue>>;
+
+    pub(super) fn serialize<S: Serializer>(value: &Raw, to: S) -> Result<S::Ok, S::Error> {
         value.serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
-        Value::deserialize(from).map(Some)
+    /// As it stands, without the space between its tokens: numbers and names are not touched.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Raw, D::Error> {
+        let value = Box::<RawValue>::deserialize(from)?;
+        RawValue::from_string(super::compact(value.get())).map(Some).map_err(serde::de::Error::custom)
     }
+}
+
+/// JSON without the space between its tokens.
+fn compact(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        if in_text {
+            in_text = escaped || *c != '"';
+            escaped = !escaped && *c == '\\';
+            return true;
+        }
+        in_text = *c == '"';
+        !matches!(c, ' ' | '\t' | '\n' | '\r')
+    };
+    json.chars().filter(keep).collect()
 }
 
 impl ContentJson {
@@ -47,8 +66,7 @@ impl ContentJson {
     pub(super) fn to_content(&self) -> Result<Content, Problem> {
         let (data, usual) = match (&self.text, &self.json, &self.base64) {
             (Some(text), None, None) => (text.clone().into_bytes(), "text/plain; charset=utf-8"),
-            // A JSON value always has a JSON form.
-            (None, Some(json), None) => (serde_json::to_vec(json).unwrap_or_default(), "application/json"),
+            (None, Some(json), None) => (json.get().as_bytes().to_vec(), "application/json"),
             (None, None, Some(base64)) => {
                 let data = BASE64.decode(base64.as_bytes()).map_err(|error| {
                     let detail = format!("content.base64 is not base64: {error}");
@@ -92,22 +110,22 @@ impl ContentJson {
     pub(super) fn excerpt(&self, characters: usize) -> String {
         match (&self.text, &self.json) {
             (Some(text), _) => text.chars().take(characters).collect(),
-            (_, Some(json)) => json.to_string().chars().take(characters).collect(),
+            (_, Some(json)) => json.get().chars().take(characters).collect(),
             _ => self.media_type.clone().unwrap_or_default(),
         }
     }
 
-    /// About how many bytes it takes in memory.
+    /// How many bytes it takes in memory, besides itself.
     pub(super) fn size(&self) -> usize {
-        let json = self.json.as_ref().map_or(0, |json| json.to_string().len());
+        let json = self.json.as_ref().map_or(0, |json| json.get().len());
         let texts = [&self.text, &self.base64, &self.media_type];
-        json + texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
+        json + texts.iter().map(|text| text.as_ref().map_or(0, String::capacity)).sum::<usize>()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -129,6 +147,27 @@ mod tests {
         }
         assert_eq!(round(json!({"text": ""}))["type"], "text/plain; charset=utf-8");
         assert_eq!(round(json!({"json": 1}))["type"], "application/json");
+    }
+
+    #[test]
+    fn json_is_sealed_and_shown_as_it_was_written() {
+        let written = r#"{"z": 123456789012345678901234567890, "a": 1.10, "a": "\\\" b\n", "z":[ 1e400 ]}"#;
+        let compact = r#"{"z":123456789012345678901234567890,"a":1.10,"a":"\\\" b\n","z":[1e400]}"#;
+        let sent = format!(r#"{{ "json": {written} }}"#);
+        let content = serde_json::from_str::<ContentJson>(&sent).unwrap().to_content().unwrap();
+        assert_eq!(String::from_utf8_lossy(&content.data), compact);
+        let shown = serde_json::to_string(&ContentJson::of(content)).unwrap();
+        assert_eq!(shown, format!(r#"{{"type":"application/json","json":{compact}}}"#));
+    }
+
+    #[test]
+    fn what_takes_memory_is_counted() {
+        // As a tree, each of these objects would take hundreds of bytes.
+        let data = format!("[{}0]", r#"{"a":1},"#.repeat(1000)).into_bytes();
+        let length = data.len();
+        let shown = ContentJson::of(Content { media_type: "application/json".to_owned(), data });
+        assert_eq!(shown.json.as_ref().unwrap().get().len(), length);
+        assert!(shown.size() >= length);
     }
 
     #[test]

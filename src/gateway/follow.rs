@@ -17,7 +17,14 @@ use p2pdb_protocol::{
     keys::PublicKey,
     limits,
 };
-use tokio::sync::{broadcast::error::RecvError, watch};
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -35,10 +42,10 @@ use crate::{
 const POLL: Duration = Duration::from_secs(10);
 /// Pause after no node was found, which itself took as long as the client is patient.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Nodes that one table is followed at.
-const MAX_NODES: usize = 8;
-/// How long one node may keep the others waiting.
-const NODE_PATIENCE: Duration = Duration::from_secs(30);
+/// Nodes that one table is read from at the same time, those of the round not counted: anybody may announce.
+const MAX_ANNOUNCERS: usize = 8;
+/// How long one node may keep the next one waiting; it is read on beside that.
+const NODE_PATIENCE: Duration = Duration::from_secs(5);
 /// Ids that are remembered, so that what one node served is not verified again when another one serves it.
 const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// How often the mirror drops what is due.
@@ -90,7 +97,7 @@ pub(super) struct Follower {
     pub(super) seen: Seen,
     /// Nodes to look for.
     pub(super) nodes: usize,
-    /// Whether a whole round over the nodes of each table has ended since the start.
+    /// Rounds over the nodes of each table since the start.
     pub(super) rounds: watch::Sender<HashMap<TableId, u64>>,
 }
 
@@ -116,10 +123,12 @@ impl Follower {
                     let stop = shutdown.child_token();
                     let (follower, stopped) = (self.clone(), stop.clone());
                     tasks.spawn(async move {
+                        let mut reading = JoinSet::new();
                         tokio::select! {
                             () = stopped.cancelled() => {}
-                            () = follower.follow(key) => {}
+                            () = follower.follow(key, &mut reading) => {}
                         }
+                        reading.shutdown().await;
                     });
                     stop
                 });
@@ -146,12 +155,13 @@ impl Follower {
         }
     }
 
-    async fn follow(self, key: PublicKey) {
+    async fn follow(self, key: PublicKey, tasks: &mut JoinSet<PeerId>) {
         let table = key.table_id();
         let mut announced = self.client.announced();
         self.client.swarm().subscribe(Topic::Entries(table)).await;
+        let mut readers = Readers { follower: &self, key: &key, tasks, under_way: HashMap::new() };
         loop {
-            let mut nodes = match self.client.nodes(&[table], self.nodes).await {
+            let nodes = match self.client.nodes(&[table], self.nodes).await {
                 Ok(nodes) => nodes,
                 Err(error) => {
                     tracing::debug!(%table, %error, "nobody to follow, trying on");
@@ -159,37 +169,23 @@ impl Follower {
                     continue;
                 }
             };
+            // One after the other, as long as they keep up, so that what several have is verified once.
             for node in &nodes {
-                self.read(&key, *node).await;
+                readers.wake(*node);
+                let turn = Instant::now() + NODE_PATIENCE;
+                readers.serve(&nodes, &mut announced, turn, Some(node)).await;
             }
             self.rounds.send_modify(|rounds| *rounds.entry(table).or_default() += 1);
-            let deadline = tokio::time::Instant::now() + POLL;
-            // Whoever announces has the entry: it is asked at once.
-            while let Ok(news) = tokio::time::timeout_at(deadline, announced.recv()).await {
-                match news {
-                    Ok((of, source)) if of == table => {
-                        if !nodes.contains(&source) && nodes.len() < MAX_NODES {
-                            nodes.push(source);
-                        }
-                        self.read(&key, source).await;
-                    }
-                    Ok(_) => {}
-                    // What was missed is found by asking all.
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
-            }
+            readers.serve(&nodes, &mut announced, Instant::now() + POLL, None).await;
         }
     }
 
     /// Takes over what a node has behind the place up to which it was read.
-    async fn read(&self, key: &PublicKey, node: PeerId) {
-        let read = tokio::time::timeout(NODE_PATIENCE, self.read_whole(key, node));
-        match read.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%node, %error, "a node is not read to the end"),
-            Err(_) => tracing::debug!(%node, "a node is slow, and read on in the next round"),
+    async fn read(self, key: PublicKey, node: PeerId) -> PeerId {
+        if let Err(error) = self.read_whole(&key, node).await {
+            tracing::debug!(%node, %error, "a node is not read to the end");
         }
+        node
     }
 
     async fn read_whole(&self, key: &PublicKey, node: PeerId) -> Result<(), ReadError> {
@@ -213,6 +209,63 @@ impl Follower {
             }
             if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
                 return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads the nodes of one table, each by a task of its own: a slow one holds up itself alone.
+struct Readers<'a> {
+    follower: &'a Follower,
+    key: &'a PublicKey,
+    tasks: &'a mut JoinSet<PeerId>,
+    /// The nodes that are being read, and whether they have announced something since.
+    under_way: HashMap<PeerId, bool>,
+}
+
+impl Readers<'_> {
+    /// Reads a node, or once more after it was read.
+    fn wake(&mut self, node: PeerId) {
+        if let Some(again) = self.under_way.get_mut(&node) {
+            *again = true;
+            return;
+        }
+        self.under_way.insert(node, false);
+        self.tasks.spawn(self.follower.clone().read(self.key.clone(), node));
+    }
+
+    /// Serves announces and what is read until `deadline`, or until `node` is read. Ends early when announces were missed:
+    /// what they said is found by asking all.
+    async fn serve(
+        &mut self,
+        nodes: &[PeerId],
+        announced: &mut broadcast::Receiver<(TableId, PeerId)>,
+        deadline: Instant,
+        node: Option<&PeerId>,
+    ) {
+        while node.is_none_or(|node| self.under_way.contains_key(node)) {
+            tokio::select! {
+                // Whoever announces without a pause does not put off the round.
+                biased;
+                () = tokio::time::sleep_until(deadline) => return,
+                Some(read) = self.tasks.join_next() => match read {
+                    Ok(node) => if self.under_way.remove(&node) == Some(true) {
+                        self.wake(node);
+                    },
+                    // Which one it was is not known.
+                    Err(_) => self.under_way.clear(),
+                },
+                news = announced.recv() => match news {
+                    // Whoever announces has the entry: it is asked at once.
+                    Ok((table, source)) if table == self.key.table_id() => {
+                        if nodes.contains(&source) || self.under_way.len() < nodes.len() + MAX_ANNOUNCERS {
+                            self.wake(source);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) if node.is_some() => {}
+                    Err(_) => return,
+                },
             }
         }
     }

@@ -16,10 +16,9 @@ use axum::{
 use super::{
     App,
     problem::{Kind, Problem},
+    tokens::Access,
 };
 
-/// Requests at the same time, at most; streams that have begun do not count.
-pub(super) const MAX_REQUESTS: usize = 256;
 /// Paths that need no token: they tell nothing.
 const PUBLIC: &[&str] = &["/", "/health", "/openapi.json"];
 /// What lies below needs a cookie instead.
@@ -106,13 +105,14 @@ fn check(app: &App, request: &mut Request) -> Result<(), Problem> {
 pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let mut response = match check(&app, &mut request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match app.requests.try_acquire() {
-            Ok(_permit) => next.run(request).await,
-            Err(_) => {
-                let detail = format!("{MAX_REQUESTS} requests are under way");
-                Problem::new(Kind::Busy, detail, "try again in a moment").into_response()
+        Ok(()) => {
+            // What needs no token tells nothing, and takes no time.
+            let access = request.extensions().get::<Arc<Access>>();
+            match app.requests.take(access.map_or("", |access| access.name())) {
+                Ok(_place) => next.run(request).await,
+                Err(problem) => problem.into_response(),
             }
-        },
+        }
     };
     // Answers are for whoever asked: not for a cache, a frame, or a page that guesses at their type.
     for (name, value) in [

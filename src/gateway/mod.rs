@@ -16,6 +16,7 @@ mod login;
 mod mirror;
 mod opener;
 mod outbox;
+mod places;
 mod problem;
 mod reader;
 mod sessions;
@@ -30,10 +31,7 @@ use std::{
 
 use libp2p::Multiaddr;
 use p2pdb_protocol::{id::TableId, network::Network};
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zeroize::Zeroizing;
 
@@ -45,6 +43,7 @@ use self::{
     mirror::Mirror,
     opener::Opener,
     outbox::{Outbox, Parts},
+    places::{Bounds, Places},
     reader::Reader,
     sessions::Sessions,
     spaces::Spaces,
@@ -70,8 +69,10 @@ use crate::{
 /// Where the daemon listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4780";
 
-/// Streams of events at the same time, at most.
-const MAX_STREAMS: usize = 64;
+/// Requests at the same time, at most, and those of one app; streams that have begun do not count.
+const MAX_REQUESTS: Bounds = Bounds { in_all: 256, of_app: 64 };
+/// Streams of events and waits for a node at the same time, at most, and those of one app.
+const MAX_STREAMS: Bounds = Bounds { in_all: 64, of_app: 32 };
 /// How long a request that needs a node waits for a first one.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that are under way when the daemon stops have this long.
@@ -186,8 +187,8 @@ struct App {
     /// Whole rounds over the nodes of each table since the start.
     rounds: watch::Receiver<HashMap<TableId, u64>>,
     started: u64,
-    requests: Semaphore,
-    streams: Arc<Semaphore>,
+    requests: Places,
+    streams: Places,
     shutdown: CancellationToken,
 }
 
@@ -362,8 +363,8 @@ impl Opened {
             rounds: rounds.subscribe(),
             started: clock.now(),
             clock,
-            requests: Semaphore::new(guard::MAX_REQUESTS),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            requests: Places::new("requests", MAX_REQUESTS),
+            streams: Places::new("streams", MAX_STREAMS),
             shutdown,
         };
         let follower = Follower { client, mirror, state, spaces, seen: Seen::default(), nodes, rounds };

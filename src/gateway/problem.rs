@@ -81,6 +81,14 @@ kinds! {
     Internal = INTERNAL_SERVER_ERROR, "internal", "The daemon failed";
 }
 
+impl Kind {
+    /// The type as it stands in responses.
+    #[must_use]
+    pub fn uri(self) -> String {
+        format!("urn:p2pdb:problem:{}", self.slug())
+    }
+}
+
 /// An error response.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -163,7 +171,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.kind.status();
         let shown = Shown {
-            r#type: format!("urn:p2pdb:problem:{}", self.kind.slug()),
+            r#type: self.kind.uri(),
             title: self.kind.title(),
             status: status.as_u16(),
             detail: &self.detail,

@@ -28,8 +28,9 @@ use crate::gateway::{
 const MAX_OPENED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// What they may take in memory together, about, in bytes.
 const MAX_OPENED_BYTES: usize = 64 << 20;
-/// What an opened entry takes besides its content, about, in bytes.
+/// What an opened entry takes besides its content, and each of the keys that it names, about, in bytes.
 const OVERHEAD: usize = 512;
+const OF_KEY: usize = 192;
 
 /// An entry as apps see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -166,7 +167,7 @@ impl Reader {
 }
 
 fn size(shown: &EntryShown) -> usize {
-    shown.content.as_ref().map_or(0, ContentJson::size) + OVERHEAD
+    shown.content.as_ref().map_or(0, ContentJson::size) + OVERHEAD + OF_KEY * shown.recipients.len()
 }
 
 impl EntryShown {

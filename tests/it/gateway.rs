@@ -218,6 +218,15 @@ async fn changes_go_on_where_they_were_left() {
     let mut again = daemon.http.events("/v1/changes?space=notes", &[("Last-Event-ID", &ids[1])]).await;
     assert_eq!(again.next().await.unwrap().data["content"]["text"], "three");
     assert_eq!(again.next().await.unwrap().data["content"]["text"], "four");
+    // One that was cut off before anything came: what arrives meanwhile is not lost.
+    let mut cut = daemon.http.events("/v1/changes?space=notes&cursor=now", &[]).await;
+    let place = cut.any().await.unwrap();
+    assert_eq!(place.name, "cursor");
+    drop(cut);
+    daemon.http.put("?wait=stored", &to_bob("five")).await;
+    let path = "/v1/changes?space=notes&cursor=now";
+    let mut again = daemon.http.events(path, &[("Last-Event-ID", &place.id)]).await;
+    assert_eq!(again.next().await.unwrap().data["content"]["text"], "five");
     daemon.gateway.stop().await;
 }
 
@@ -275,7 +284,15 @@ async fn another_card_is_another_space() {
     let node = TestNode::start(&network, Mirror::All, &[]).await;
     let daemon = Daemon::start(&network, &[&node.address], &["alice", "bob"]).await;
     let http = &daemon.http;
-    http.put("?wait=stored", &to_bob("public")).await;
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "row 1")];
+    let row = to_bob("public").to_string();
+    let public = http.send("POST", "/v1/put?wait=stored", &headers, &row).await.json();
+    let forum = json!({"name": "forum", "spaces": ["notes"], "may": ["get", "put"]});
+    let forum = http.json("POST", "/v1/tokens", &forum).await.json();
+    let forum = http.with_token(forum["token"].as_str().unwrap());
+    let posted = forum.put("?wait=stored", &to_bob("by the app")).await;
+    let path = format!("/v1/jobs/{}", posted["id"].as_str().unwrap());
+    assert_eq!(forum.get(&path).await["id"], posted["id"]);
     let cursor = http.get("/v1/get?space=notes").await["next"].as_str().unwrap().to_owned();
     let mut live = http.events(&format!("/v1/changes?space=notes&cursor={cursor}"), &[]).await;
 
@@ -284,20 +301,30 @@ async fn another_card_is_another_space() {
     assert_eq!(swapped.json()["table"], table_id(key(3)).to_string());
     assert!(live.next().await.is_none(), "who reads the old table is sent away");
     assert_eq!(http.get("/v1/get?space=notes").await["entries"], json!([]));
+    // Nor are there jobs of the first table.
+    assert_eq!(forum.send("GET", &path, &[], "").await.problem(), "not-found");
+    assert_eq!(forum.get("/v1/jobs").await, json!({"jobs": []}));
+    assert_eq!(http.get("/v1/jobs?space=notes").await, json!({"jobs": []}));
     let gone = http.send("GET", &format!("/v1/get?space=notes&cursor={cursor}"), &[], "").await;
     assert_eq!((gone.status, gone.problem().as_str()), (410, "cursor-gone"));
     http.put("?wait=stored", &to_bob("private")).await;
+    // The same request is another entry here.
+    let private = http.send("POST", "/v1/put?wait=stored", &headers, &row).await.json();
+    assert_ne!(private["id"], public["id"]);
     let mut live = http.events("/v1/changes?space=notes", &[("Last-Event-ID", &cursor)]).await;
     assert_eq!(live.next().await.unwrap().name, "reset");
     assert_eq!(live.next().await.unwrap().data["content"]["text"], "private");
-    assert_eq!(texts(&http.get("/v1/get?space=notes").await), ["private"]);
+    assert_eq!(texts(&http.get("/v1/get?space=notes").await), ["private", "public"]);
 
     // And back. The home has the card, so that this is so after a restart too.
     let daemon = daemon.restart().await;
-    assert_eq!(texts(&daemon.http.get("/v1/get?space=notes").await), ["private"]);
+    assert_eq!(texts(&daemon.http.get("/v1/get?space=notes").await), ["private", "public"]);
     let back = json!({"card": *card(&network, table()).to_toml().unwrap()});
     assert_eq!(daemon.http.json("PUT", "/v1/spaces/notes", &back).await.status, 200);
-    assert_eq!(texts(&daemon.http.get("/v1/get?space=notes").await), ["public"]);
+    assert_eq!(texts(&daemon.http.get("/v1/get?space=notes").await), ["public", "by the app"]);
+    let again = daemon.http.send("POST", "/v1/put", &headers, &row).await.json();
+    assert_eq!(again["id"], public["id"]);
+    assert_eq!(daemon.http.with_token(&forum.token).get(&path).await["id"], posted["id"]);
     let twice = daemon.http.json("PUT", "/v1/spaces/copy", &back).await;
     assert_eq!((twice.status, twice.problem().as_str()), (409, "conflict"));
     let foreign = card(&p2pdb::protocol::network::Network::default(), table());

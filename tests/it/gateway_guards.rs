@@ -261,3 +261,38 @@ async fn the_owners_token_is_for_the_owner_alone() {
     daemon.gateway.stop().await;
     assert!(!directory.join("token").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_keeps_nobody_out() {
+    let daemon = Daemon::start(&network(), &[], &["alice"]).await;
+    let owner = &daemon.http;
+    let entry = json!({"space": "notes", "recipients": ["alice"], "content": {"text": "x"}}).to_string();
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "one")];
+    let mut waits = tokio::task::JoinSet::new();
+    let mut apps = Vec::new();
+    // No node is there: these wait until the test is over.
+    for name in ["first", "second", "third"] {
+        let new = json!({"name": name, "spaces": ["notes"], "may": ["put"]});
+        let made = owner.json("POST", "/v1/tokens", &new).await.json();
+        let app = owner.with_token(made["token"].as_str().unwrap());
+        for _ in 0..40 {
+            let (app, entry) = (app.clone(), entry.clone());
+            waits.spawn(async move { app.send("POST", "/v1/put?wait=stored", &headers, &entry).await });
+        }
+        apps.push(app);
+    }
+    // What finds no place is turned away at once, and 32 of an app, 64 of all together, do find one.
+    for _ in 0..3 * 40 - 64 {
+        let answer = waits.join_next().await.unwrap().unwrap();
+        assert_eq!((answer.status, answer.problem().as_str()), (503, "busy"));
+    }
+    for app in &apps {
+        assert!(app.get("/v1/jobs").await["jobs"].as_array().unwrap().len() < 2);
+    }
+    assert_eq!(owner.send("GET", "/health", &[("Authorization", "")], "").await.status, 200);
+    let own = owner.send("POST", "/v1/put?wait=stored&timeout=0", &headers, &entry).await;
+    assert_eq!(own.status, 202, "{own:?}");
+    assert_eq!(waits.try_join_next().map(|wait| wait.unwrap().status), None, "the others wait on");
+    waits.shutdown().await;
+    daemon.gateway.stop().await;
+}

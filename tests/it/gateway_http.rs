@@ -160,8 +160,18 @@ impl Events {
         (read.unwrap_or(0) > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// The next event; none when the stream has ended. The lengths of chunks stand between, on lines of their own.
+    /// The next event that is no mere place; none when the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.any().await {
+                Some(event) if event.name == "cursor" => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next event; none when the stream has ended. The lengths of chunks stand between, on lines of their own.
+    pub(crate) async fn any(&mut self) -> Option<Event> {
         let mut event = Event::default();
         loop {
             let line = self.line().await?;

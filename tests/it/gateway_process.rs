@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// A daemon that is killed when the test ends.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    http: Http,
+    pub(crate) http: Http,
 }
 
 impl Process {
-    fn start(home: &Home, node: &Multiaddr) -> Self {
+    pub(crate) fn start(home: &Home, node: &Multiaddr) -> Self {
         let node = node.to_string();
         let args = ["gateway", "--json", "--listen", "127.0.0.1:0", "--threads", "1", "--peer", &node];
         let mut child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -48,7 +48,7 @@ impl Process {
         Self { child, http: Http { address, token: token.trim().to_owned() } }
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -62,11 +62,11 @@ impl Drop for Process {
 }
 
 /// A network on which an entry takes a debug build about a second, so that there is a middle of it.
-fn network() -> Network {
+pub(crate) fn network() -> Network {
     Network { name: "it-slow".to_owned(), work_price: 1 << 21, work_puzzles: 32, ..Network::default() }
 }
 
-fn home(network: &Network) -> Home {
+pub(crate) fn home(network: &Network) -> Home {
     let home = Home::none();
     let file = home.path("network.toml");
     fs::write(&file, NetworkFile { network: network.clone(), bootstrap: Vec::new() }.to_toml()).unwrap();

@@ -12,6 +12,7 @@ mod gateway_guards;
 mod gateway_http;
 mod gateway_process;
 mod gateway_python;
+mod gateway_slow;
 mod gateway_users;
 mod hostile;
 mod interop;

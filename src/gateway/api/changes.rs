@@ -13,32 +13,37 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use p2pdb_protocol::filter::{Cursor, Filter};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::{
     extract::Query,
     get::local,
-    jobs::{HEARTBEAT, stream_permit},
+    jobs::HEARTBEAT,
     ok,
+    openapi::{OrCursorGone, OrNotFound},
     select::{EntryPage, Mode, SelectParams, Selection, page},
 };
 use crate::gateway::{
     App,
+    places::Place,
     problem::{Kind, Problem},
     tokens::Access,
 };
 
+/// Arrivals that pass no filter before a stream says how far it is.
+const UNTOLD: u64 = 1000;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Entries that pass the filters, in the order in which they arrive in the mirror.
 ///
 /// As JSON, a page behind the cursor. With `Accept: text/event-stream`, events named `entry`, whose ids are cursors, without
-/// end; `Last-Event-ID` goes before the cursor of the query. An event named `reset` says that the cursor was made for another
-/// table, and that the stream begins anew. Both begin with the first entry if there is no cursor, and with the next one
+/// end; `Last-Event-ID` goes before the cursor of the query. Events named `cursor` carry an id alone: the place where the stream
+/// begins, and now and then the one it has come to, if nothing passes the filters. An event named `reset` says that the cursor
+/// was made for another table, and that the stream begins anew. Both begin with the first entry if there is no cursor, and with the next one
 /// if the cursor is `now`.
 #[utoipa::path(get, path = "/v1/changes", tag = "entries",
     params(SelectParams, ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event seen")),
-    responses((status = 200, description = "a page, or a stream of events named `entry`", content((EntryPage = "application/json"), (String = "text/event-stream"))), Problem))]
+    responses((status = 200, description = "a page, or a stream of events named `entry`", content((EntryPage = "application/json"), (String = "text/event-stream"))), Problem, OrNotFound, OrCursorGone))]
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -75,7 +80,7 @@ async fn events(
     access: Arc<Access>,
     selection: Selection,
 ) -> Result<impl IntoResponse, Problem> {
-    let permit = stream_permit(&app)?;
+    let permit = app.streams.take(access.name())?;
     let store = app.mirror.store().id();
     let mut waiting = VecDeque::new();
     let cursor = match selection.cursor.as_deref() {
@@ -90,6 +95,9 @@ async fn events(
             Err(problem) => return Err(problem),
         },
     };
+    // Who is cut off before the first entry goes on from here, and not from whatever `now` is by then.
+    let begin = cursor.unwrap_or(Cursor { store, arrival: 0 });
+    waiting.push_back(place(&selection, begin));
     let shutdown = app.shutdown.clone().cancelled_owned();
     let feed = Feed {
         arrivals: app.mirror.changes(),
@@ -98,6 +106,7 @@ async fn events(
         access,
         selection,
         cursor,
+        told: begin.arrival,
         waiting,
         _permit: permit,
     };
@@ -108,15 +117,22 @@ async fn events(
     Ok(Sse::new(events.take_until(shutdown)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
+/// An event that says how far the stream is.
+fn place(selection: &Selection, cursor: Cursor) -> Event {
+    Event::default().event("cursor").id(selection.cursor_text(cursor)).data("{}")
+}
+
 struct Feed {
     app: Arc<App>,
     access: Arc<Access>,
     selection: Selection,
     cursor: Option<Cursor>,
+    /// The arrival in the last event.
+    told: u64,
     waiting: VecDeque<Event>,
     arrivals: watch::Receiver<()>,
     spaces: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Place,
 }
 
 impl Feed {
@@ -142,6 +158,11 @@ impl Feed {
                 let id = self.selection.cursor_text(Cursor { store, arrival: *arrival });
                 let data = serde_json::to_string(&**entry).ok()?;
                 self.waiting.push_back(Event::default().event("entry").id(id).data(data));
+                self.told = *arrival;
+            }
+            if page.next.arrival.saturating_sub(self.told) >= UNTOLD {
+                self.waiting.push_back(place(&self.selection, page.next));
+                self.told = page.next.arrival;
             }
             self.cursor = Some(page.next);
             if self.waiting.is_empty() && !page.more {

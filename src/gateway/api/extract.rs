@@ -1,5 +1,7 @@
 //! Queries and bodies, with errors that say what is wrong.
 
+use std::time::Duration;
+
 use axum::{
     body::to_bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
@@ -11,6 +13,9 @@ use crate::gateway::problem::{Kind, Problem};
 
 /// Longest body, in bytes: the largest entry in base64, and what stands around it.
 pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// How long a body may take to arrive: it holds a place among the requests.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The query of the URL. An unknown parameter is refused: it may be a mistyped filter.
 #[derive(Debug)]
@@ -38,7 +43,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let detail = "the body is not declared to be JSON";
             return Err(Problem::new(Kind::NotJson, detail, "send Content-Type: application/json"));
         }
-        let bytes = to_bytes(request.into_body(), MAX_BODY).await.map_err(|error| {
+        let arrived = tokio::time::timeout(BODY_PATIENCE, to_bytes(request.into_body(), MAX_BODY));
+        let late = || Problem::new(Kind::BadRequest, "the body did not arrive in time", "send it at once");
+        let bytes = arrived.await.map_err(|_| late())?.map_err(|error| {
             let is_length = std::error::Error::source(&error)
                 .is_some_and(|source| source.to_string().contains("length limit"));
             if is_length {

@@ -9,6 +9,7 @@ use super::{
     blocking,
     extract::Query,
     ok,
+    openapi::{OrCursorGone, OrNotFound, OrUnreachable},
     select::{Entries, EntryPage, Mode, SelectParams, Selection, page},
 };
 use crate::gateway::{
@@ -19,7 +20,7 @@ use crate::gateway::{
 
 /// Entries that pass the filters, opened as far as the daemon has the keys: from its mirror, so that it costs no round trip
 /// and works offline, or with mode=remote from several nodes, merged.
-#[utoipa::path(get, path = "/v1/get", tag = "entries", params(SelectParams), responses((status = 200, description = "a page of entries", body = EntryPage), Problem))]
+#[utoipa::path(get, path = "/v1/get", tag = "entries", params(SelectParams), responses((status = 200, description = "a page of entries", body = EntryPage), Problem, OrNotFound, OrCursorGone, OrUnreachable))]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -7,7 +7,7 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{extract::Query, ok};
+use super::{extract::Query, ok, openapi::OrNotFound};
 use crate::{
     gateway::{App, problem::Problem, tokens::Access},
     swarm::routes::Route,
@@ -76,7 +76,7 @@ pub(super) struct NodeShown {
 }
 
 /// The network with the limits that are enforced, and the nodes that are known, met or heard of.
-#[utoipa::path(get, path = "/v1/hello", tag = "entries", params(HelloParams), responses((status = 200, description = "network and nodes", body = HelloAnswer), Problem))]
+#[utoipa::path(get, path = "/v1/hello", tag = "entries", params(HelloParams), responses((status = 200, description = "network and nodes", body = HelloAnswer), Problem, OrNotFound))]
 pub(super) async fn hello(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

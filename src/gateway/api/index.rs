@@ -12,7 +12,13 @@ use p2pdb_protocol::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{extract::Query, ok, put::parse_id, select::Mode};
+use super::{
+    extract::Query,
+    ok,
+    openapi::{OrNotFound, OrUnreachable},
+    put::parse_id,
+    select::Mode,
+};
 use crate::gateway::{
     App,
     problem::{Kind, Problem},
@@ -84,7 +90,7 @@ fn buckets_shown(buckets: &[BucketSummary]) -> Vec<BucketShown> {
 }
 
 /// What there is of the table of a space: counts and digests of its buckets, or the ids of one.
-#[utoipa::path(get, path = "/v1/index", tag = "entries", params(IndexParams), responses((status = 200, description = "the listings", body = IndexAnswer), Problem))]
+#[utoipa::path(get, path = "/v1/index", tag = "entries", params(IndexParams), responses((status = 200, description = "the listings", body = IndexAnswer), Problem, OrNotFound, OrUnreachable))]
 pub(super) async fn index(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

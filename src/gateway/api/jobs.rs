@@ -13,19 +13,20 @@ use axum::{
 use futures::{StreamExt as _, stream};
 use p2pdb_protocol::id::EntryId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     extract::{Query, Segments},
     ok,
+    openapi::{OrConflict, OrNotFound},
     put::parse_id,
 };
 use crate::gateway::{
     App,
     outbox::{Job, JobState, NodeAnswer},
+    places::Place,
     problem::{Kind, Problem},
-    tokens::Access,
+    tokens::{Access, Permission},
 };
 
 /// How often a stream without news says that it is alive.
@@ -66,7 +67,7 @@ pub(super) struct JobShown {
     /// When it was settled, in unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     settled: Option<u64>,
-    /// Whether it can still be withdrawn.
+    /// Whether it can still be withdrawn, so that nobody has it; one that is `sending` can be given up in any case.
     can_cancel: bool,
 }
 
@@ -96,7 +97,7 @@ pub(super) struct JobList {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParams {
-    /// Only jobs of this space.
+    /// Only jobs of this space, for the table that it has now.
     space: Option<String>,
     /// Only jobs in this state.
     state: Option<JobState>,
@@ -151,15 +152,23 @@ impl JobShown {
 /// The job, if the token may know of it: apps see their own.
 async fn find(app: &App, access: &Access, text: &str) -> Result<Job, Problem> {
     let job = app.outbox.find(parse_id(text)?).await?;
-    job.filter(|job| may_see(access, job))
+    job.filter(|job| may_see(app, access, job))
         .ok_or_else(|| Problem::not_found("job", text, "list the jobs with GET /v1/jobs"))
 }
 
-fn may_see(access: &Access, job: &Job) -> bool {
-    matches!(access, Access::Owner) || (access.name() == job.app && access.sees(&job.space))
+fn may_see(app: &App, access: &Access, job: &Job) -> bool {
+    let is_own = || {
+        access.name() == job.app && access.permit(Permission::Put, &job.space).is_ok() && is_current(app, job)
+    };
+    matches!(access, Access::Owner) || is_own()
 }
 
-/// Jobs, the newest first. Apps see their own.
+/// Whether the space of a job still has the table that the job is for.
+fn is_current(app: &App, job: &Job) -> bool {
+    app.spaces.find(&job.space).is_ok_and(|space| job.is_for(&space.card.table_public))
+}
+
+/// Jobs, the newest first. Apps see their own, those of a space until it has another card.
 #[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs", params(ListParams), responses((status = 200, description = "the jobs", body = JobList), Problem))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -173,9 +182,10 @@ pub(super) async fn list(
         let detail = format!("expected a limit of 1 to {MAX_JOBS}, got {limit}");
         return Err(Problem::new(Kind::BadRequest, detail, "correct the query"));
     }
+    let listing = Arc::clone(&app);
     let wanted = move |job: &Job| {
-        may_see(&access, job)
-            && space.as_ref().is_none_or(|space| *space == job.space)
+        may_see(&listing, &access, job)
+            && space.as_ref().is_none_or(|space| *space == job.space && is_current(&listing, job))
             && state.is_none_or(|state| state == job.state)
     };
     let jobs = app.outbox.list(before, limit, wanted).await?;
@@ -184,7 +194,7 @@ pub(super) async fn list(
 
 /// One job.
 #[utoipa::path(get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "the job", body = JobShown), Problem))]
+    responses((status = 200, description = "the job", body = JobShown), Problem, OrNotFound))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -194,9 +204,10 @@ pub(super) async fn one(
     Ok(ok(JobShown::new(&app, job)))
 }
 
-/// Withdraws a job, as long as no node was given its entry.
+/// Withdraws a job, as long as no node was given its entry. After that it is given up, as long as no node said that it
+/// holds it: it is not sent any more, and may be out there.
 #[utoipa::path(delete, path = "/v1/jobs/{id}", operation_id = "cancel_job", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "it is cancelled", body = JobShown), Problem))]
+    responses((status = 200, description = "it is cancelled or abandoned", body = JobShown), Problem, OrNotFound, OrConflict))]
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -204,8 +215,8 @@ pub(super) async fn cancel(
 ) -> Result<impl IntoResponse, Problem> {
     let job = find(&app, &access, &id).await?;
     let job = app.outbox.cancel(job.id).await?.unwrap_or(job);
-    if job.state != JobState::Cancelled {
-        let detail = format!("the job is {:?}: a node may have its entry", job.state).to_lowercase();
+    if !matches!(job.state, JobState::Cancelled | JobState::Abandoned) {
+        let detail = format!("the job is {:?} already", job.state).to_lowercase();
         return Err(Problem::new(Kind::Conflict, detail, "what has left cannot be taken back"));
     }
     Ok(ok(JobShown::new(&app, job)))
@@ -213,17 +224,24 @@ pub(super) async fn cancel(
 
 /// The job as it is, and again whenever it changes, until it is settled: server-sent events named `job`.
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", operation_id = "job_events", tag = "jobs", params(("id" = String, Path, description = "id of the entry")),
-    responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem))]
+    responses((status = 200, description = "events named `job`, each with a job as JSON", content_type = "text/event-stream", body = String), Problem, OrNotFound))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
     Segments([id]): Segments<1>,
 ) -> Result<impl IntoResponse, Problem> {
     let job = find(&app, &access, &id).await?;
-    let permit = stream_permit(&app)?;
+    let permit = app.streams.take(access.name())?;
     let shutdown = app.shutdown.clone().cancelled_owned();
-    let watch =
-        Watch { changes: app.outbox.changes(), id: job.id, last: None, is_over: false, app, _permit: permit };
+    let watch = Watch {
+        changes: app.outbox.changes(),
+        id: job.id,
+        last: None,
+        is_over: false,
+        app,
+        access,
+        _permit: permit,
+    };
     let events = stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -231,25 +249,18 @@ pub(super) async fn events(
     Ok(Sse::new(events.take_until(shutdown)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
-/// A place among the streams.
-pub(super) fn stream_permit(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-        let detail = format!("{} streams are open", crate::gateway::MAX_STREAMS);
-        Problem::new(Kind::Busy, detail, "close some, or poll")
-    })
-}
-
 struct Watch {
     app: Arc<App>,
+    access: Arc<Access>,
     id: EntryId,
     changes: tokio::sync::watch::Receiver<u64>,
     last: Option<JobShown>,
     is_over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Place,
 }
 
 impl Watch {
-    /// The job when it is another than before.
+    /// The job when it is another than before; none when it is settled, or not to be seen any more.
     async fn next(&mut self) -> Option<Event> {
         while !self.is_over {
             if self.last.is_some() {
@@ -258,6 +269,9 @@ impl Watch {
             }
             self.changes.mark_unchanged();
             let job = self.app.outbox.find(self.id).await.ok()??;
+            if !self.app.tokens.is_valid(&self.access) || !may_see(&self.app, &self.access, &job) {
+                return None;
+            }
             self.is_over = job.state.is_settled();
             let shown = JobShown::new(&self.app, job);
             if self.last.as_ref() != Some(&shown) {

@@ -7,7 +7,12 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{blocking, extract::Body, ok};
+use super::{
+    blocking,
+    extract::Body,
+    ok,
+    openapi::{OrBadBody, OrNotFound},
+};
 use crate::gateway::{
     App,
     problem::{Kind, Problem},
@@ -40,7 +45,7 @@ pub(super) struct LoginAnswer {
 ///
 /// An app's token answers for the origin that the owner bound it to; the owner, who pastes the challenge of a hosted app,
 /// says which origin he sees.
-#[utoipa::path(post, path = "/v1/login", tag = "login", request_body = Challenge, responses((status = 200, description = "the answer to the challenge", body = LoginAnswer), Problem))]
+#[utoipa::path(post, path = "/v1/login", tag = "login", request_body = Challenge, responses((status = 200, description = "the answer to the challenge", body = LoginAnswer), Problem, OrNotFound, OrBadBody))]
 pub(super) async fn login(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use axum::{Extension, extract::State, http::header, response::IntoResponse};
 
-use crate::gateway::{App, guard::MAX_REQUESTS, problem::Problem, tokens::Access};
+use crate::gateway::{App, problem::Problem, tokens::Access};
 
 /// The daemon in numbers. Only the owner may see them: they tell of all spaces.
 #[utoipa::path(get, path = "/metrics", tag = "daemon",
@@ -17,8 +17,7 @@ pub(super) async fn metrics(
     let stats = app.mirror.store().stats().await?;
     let [queued, sending, spreading] = app.outbox.count_open().await?;
     let connected = app.client.swarm().serving_peers().await.map_or(0, |peers| peers.len());
-    let requests = MAX_REQUESTS.saturating_sub(app.requests.available_permits());
-    let streams = crate::gateway::MAX_STREAMS.saturating_sub(app.streams.available_permits());
+    let (requests, streams) = (app.requests.taken(), app.streams.taken());
     let mut text = String::new();
     for (name, help, value) in [
         ("start_time_seconds", "When the daemon was started.", app.started),

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
-        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -14,17 +14,49 @@ use utoipa::{
 use super::{
     changes, get, health, hello, index, jobs, keys, login, metrics, ok, page, put, select, spaces, tokens,
 };
-use crate::gateway::problem::{Problem, Shown};
+use crate::gateway::problem::{Kind, Problem, Shown};
 
-impl IntoResponses for Problem {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new()
-            .description("a problem (RFC 9457)")
-            .content("application/problem+json", content)
-            .build();
-        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+/// A response for each status of these kinds.
+fn problems(kinds: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+    let mut titles: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for kind in kinds {
+        titles.entry(kind.status().as_str().to_owned()).or_default().push(kind.title());
     }
+    let response = |titles: Vec<&str>| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(titles.join("; "));
+        RefOr::T(response.content("application/problem+json", content).build())
+    };
+    titles.into_iter().map(|(status, titles)| (status, response(titles))).collect()
+}
+
+macro_rules! responses {
+    ($($(#[$doc:meta])* $of:ty = $($kind:ident),+;)*) => {
+        $($(#[$doc])* impl IntoResponses for $of {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                problems(&[$(Kind::$kind),+])
+            }
+        })*
+    };
+}
+
+/// What else an operation may answer, besides what all of them may.
+pub(super) struct OrNotFound;
+pub(super) struct OrConflict;
+pub(super) struct OrCursorGone;
+pub(super) struct OrUnreachable;
+pub(super) struct OrUnfit;
+/// Of an operation that takes a body.
+pub(super) struct OrBadBody;
+
+responses! {
+    Problem = BadRequest, NoToken, OutOfScope, ForeignOrigin, BadChallenge, WrongHost, Busy, Internal;
+    OrNotFound = NotFound;
+    OrConflict = Conflict;
+    OrCursorGone = CursorGone;
+    OrUnreachable = Unreachable;
+    OrUnfit = Unfit;
+    OrBadBody = TooLarge, NotJson, Unfit, KeyReused;
 }
 
 struct Bearer;
@@ -32,6 +64,11 @@ struct Bearer;
 impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
+        if let Some(RefOr::T(Schema::Object(problem))) = components.schemas.get_mut("Problem")
+            && let Some(RefOr::T(Schema::Object(slug))) = problem.properties.get_mut("type")
+        {
+            slug.enum_values = Some(Kind::ALL.iter().map(|kind| kind.uri().into()).collect());
+        }
         components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     }
 }
@@ -103,11 +140,23 @@ mod tests {
                 for (status, response) in operation["responses"].as_object().unwrap() {
                     assert!(response["description"] != "", "{method} {path} {status}");
                 }
+                // A default would let every answer pass for one that is described.
+                let responses = &operation["responses"];
+                assert!(responses["default"].is_null(), "{method} {path}");
                 let is_public = ["/health", "/openapi.json"].contains(&path.as_str());
-                assert_eq!(operation["responses"]["default"].is_object(), !is_public, "{method} {path}");
+                assert_eq!(responses["401"].is_object(), !is_public, "{method} {path}");
+                let is_named = path.contains('{');
+                assert!(responses["404"].is_object() || !is_named, "{method} {path}");
+                let takes_body = operation["requestBody"].is_object();
+                assert_eq!(responses["415"].is_object(), takes_body, "{method} {path}");
             }
         }
-        assert!(document["components"]["schemas"]["Problem"]["properties"]["fix"].is_object());
+        let problem = &document["components"]["schemas"]["Problem"]["properties"];
+        assert!(problem["fix"].is_object());
+        let types: Vec<&str> =
+            problem["type"]["enum"].as_array().unwrap().iter().filter_map(|of| of.as_str()).collect();
+        assert!(types.contains(&"urn:p2pdb:problem:no-token"));
+        assert_eq!(types.len(), Kind::ALL.len());
     }
 
     #[test]

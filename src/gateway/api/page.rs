@@ -19,6 +19,7 @@ use super::{
     Json,
     extract::{Body, Query, Segments},
     jobs::JobShown,
+    openapi::OrBadBody,
     select::{Selection, page as entries_page},
 };
 use crate::gateway::{
@@ -62,7 +63,7 @@ pub(super) struct Link {
 }
 
 /// Makes a link that opens the page in a browser, once. Only the owner may.
-#[utoipa::path(post, path = "/v1/page", operation_id = "link", tag = "daemon", request_body = NoOptions, responses((status = 201, description = "the link", body = Link), Problem))]
+#[utoipa::path(post, path = "/v1/page", operation_id = "link", tag = "daemon", request_body = NoOptions, responses((status = 201, description = "the link", body = Link), Problem, OrBadBody))]
 pub(super) async fn link(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

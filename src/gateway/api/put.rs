@@ -22,6 +22,7 @@ use super::{
     Json, blocking,
     extract::{Body, Query},
     jobs::JobShown,
+    openapi::{OrBadBody, OrNotFound},
 };
 use crate::gateway::{
     App,
@@ -65,7 +66,7 @@ pub(super) struct NewEntry {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PutParams {
-    /// `stored`: answer when a node holds the entry (200), or after the timeout (202).
+    /// `stored`: answer when a node holds the entry (200), or after the timeout (202). It counts as a stream meanwhile.
     wait: Option<Wait>,
     /// How long to wait, in seconds; 120 by default, 3600 at most.
     timeout: Option<u64>,
@@ -79,13 +80,13 @@ pub(super) enum Wait {
 
 /// Posts an entry: it is sealed and durable when this answers, and mined and sent after that.
 ///
-/// With an `Idempotency-Key`, the same request sent again leads to the same entry.
+/// With an `Idempotency-Key`, the same request sent again leads to the same entry, until the space has another card.
 #[utoipa::path(post, path = "/v1/put", tag = "entries", request_body = NewEntry,
     params(PutParams, ("Idempotency-Key" = Option<String>, Header, description = "names this request among the app's; 1 to 255 visible ASCII characters")),
     responses(
         (status = 200, description = "a node holds it, or the job is over", body = JobShown),
         (status = 202, description = "it is accepted", body = JobShown, headers(("Location" = String, description = "the job"))),
-        Problem))]
+        Problem, OrNotFound, OrBadBody))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -95,7 +96,12 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     access.permit(Permission::Put, &new.space)?;
     let space = app.spaces.find(&new.space)?;
-    let idempotency = idempotency(&headers, &new)?;
+    let idempotency = idempotency(&headers, &new, &space)?;
+    // Before anything is done, so that who finds no place can ask again.
+    let _place = match params.wait {
+        Some(Wait::Stored) => Some(app.streams.take(access.name())?),
+        None => None,
+    };
     let before = match &idempotency {
         Some(idempotency) => app.outbox.before(access.name(), idempotency).await?,
         None => None,
@@ -142,6 +148,8 @@ pub(super) async fn put(
 /// The job when it is settled, or as it is after the timeout.
 async fn settled(app: &App, mut job: Job, timeout: Duration) -> Result<Job, Problem> {
     let mut changes = app.outbox.changes();
+    // It may have been settled before the line above.
+    job = app.outbox.find(job.id).await?.unwrap_or(job);
     let deadline = tokio::time::Instant::now() + timeout;
     while !job.state.is_settled() {
         let changed = tokio::select! {
@@ -155,10 +163,13 @@ async fn settled(app: &App, mut job: Job, timeout: Duration) -> Result<Job, Prob
             Ok(Err(_)) | Err(_) => break,
         }
     }
+    if !job.state.is_settled() {
+        job = app.outbox.find(job.id).await?.unwrap_or(job);
+    }
     Ok(job)
 }
 
-fn idempotency(headers: &HeaderMap, new: &NewEntry) -> Result<Option<Idempotency>, Problem> {
+fn idempotency(headers: &HeaderMap, new: &NewEntry, space: &Space) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = key.to_str().ok().filter(|key| (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()));
     let key = key.ok_or_else(|| {
@@ -167,7 +178,9 @@ fn idempotency(headers: &HeaderMap, new: &NewEntry) -> Result<Option<Idempotency
         Problem::new(Kind::BadRequest, detail, "use a random UUID")
     })?;
     let body = serde_json::to_vec(new).map_err(|error| Problem::internal(&error))?;
-    Ok(Some(Idempotency { key: key.to_owned(), body_hash: Sha256::digest(body).into() }))
+    // Of the table, not of the space: under another card the same request is another entry.
+    let key = format!("{} {key}", space.table());
+    Ok(Some(Idempotency { key, body_hash: Sha256::digest(body).into() }))
 }
 
 async fn seal(

@@ -10,6 +10,7 @@ use super::{
     blocking,
     extract::{Body, Segments},
     ok,
+    openapi::{OrBadBody, OrConflict, OrNotFound, OrUnfit},
 };
 use crate::{
     config::Name,
@@ -102,7 +103,7 @@ pub(super) async fn list(
 
 /// One space.
 #[utoipa::path(get, path = "/v1/spaces/{name}", operation_id = "space", tag = "spaces", params(("name" = String, Path, description = "its name")),
-    responses((status = 200, description = "the space", body = SpaceShown), Problem))]
+    responses((status = 200, description = "the space", body = SpaceShown), Problem, OrNotFound))]
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -121,7 +122,7 @@ pub(super) async fn one(
 /// has forked. Only the owner may.
 #[utoipa::path(put, path = "/v1/spaces/{name}", operation_id = "put_space", tag = "spaces", request_body = Card,
     params(("name" = String, Path, description = "its name")),
-    responses((status = 200, description = "the space", body = SpaceShown), Problem))]
+    responses((status = 200, description = "the space", body = SpaceShown), Problem, OrNotFound, OrConflict, OrBadBody))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -138,7 +139,7 @@ pub(super) async fn put(
 
 /// Removes the card of a space. Only the owner may.
 #[utoipa::path(delete, path = "/v1/spaces/{name}", operation_id = "remove_space", tag = "spaces", params(("name" = String, Path, description = "its name")),
-    responses((status = 204, description = "it is removed"), Problem))]
+    responses((status = 204, description = "it is removed"), Problem, OrNotFound, OrUnfit))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

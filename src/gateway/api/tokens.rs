@@ -10,6 +10,7 @@ use super::{
     Json, blocking,
     extract::{Body, Segments},
     ok,
+    openapi::{OrBadBody, OrConflict, OrNotFound},
     spaces::parse_name,
 };
 use crate::gateway::{
@@ -82,7 +83,7 @@ pub(super) async fn list(
 
 /// Makes a token for an app, valid until it is removed. Only the owner may.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "make_token", tag = "tokens", request_body = NewToken,
-    responses((status = 201, description = "the token", body = MadeToken), Problem))]
+    responses((status = 201, description = "the token", body = MadeToken), Problem, OrNotFound, OrConflict, OrBadBody))]
 pub(super) async fn make(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,
@@ -117,7 +118,7 @@ pub(super) async fn make(
 
 /// Makes an app's token invalid. Only the owner may.
 #[utoipa::path(delete, path = "/v1/tokens/{name}", operation_id = "remove_token", tag = "tokens", params(("name" = String, Path, description = "the app")),
-    responses((status = 204, description = "it is invalid"), Problem))]
+    responses((status = 204, description = "it is invalid"), Problem, OrNotFound))]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Arc<Access>>,

@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use p2pdb_protocol::{entry::Entry, id::EntryId, network::Network, seal::SealedEntry};
+use p2pdb_protocol::{entry::Entry, id::EntryId, network::Network, refusal::Refusal, seal::SealedEntry};
 use redb::{Database, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, WriteTransaction};
 
 use super::{
@@ -25,7 +25,8 @@ const CACHE_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) number: u64,
-    pub(super) sealed: SealedEntry,
+    /// Unless what the disk has of it is damaged.
+    pub(super) sealed: Result<SealedEntry, Refusal>,
     /// The state that the solver was last kept in.
     pub(super) solving: Option<Vec<u8>>,
 }
@@ -50,6 +51,14 @@ impl File {
             txn.open_table(KEYS)?;
             Ok(())
         })?;
+        let (open, readable) =
+            (file.database.begin_read()?.open_table(OPEN)?.len()?, file.open_jobs()?.len() as u64);
+        if open > readable {
+            tracing::error!(
+                jobs = open - readable,
+                "jobs of the outbox are damaged or of another version, and left alone"
+            );
+        }
         Ok(file)
     }
 
@@ -127,13 +136,11 @@ impl File {
         };
         let mut listed = Vec::new();
         for row in txn.open_table(JOBS)?.range(..number)?.rev() {
-            let job = decode(row?.1.value())?;
+            let (number, row) = row?;
             if listed.len() == limit {
                 break;
             }
-            if wanted(&job) {
-                listed.push(job);
-            }
+            listed.extend(readable(number.value(), decode(row.value()))?.filter(|job| wanted(job)));
         }
         Ok(listed)
     }
@@ -154,13 +161,37 @@ impl File {
     /// The job whose work is to be done next: the one accepted first.
     pub(super) fn next_work(&self) -> Result<Option<Queued>, OutboxError> {
         let txn = self.database.begin_read()?;
-        let sealed = txn.open_table(SEALED)?;
-        let Some((number, bytes)) = sealed.first()? else { return Ok(None) };
-        let number = number.value();
-        let solving = txn.open_table(SOLVING)?.get(number)?.map(|row| row.value().to_vec());
-        let sealed = SealedEntry::from_bytes(bytes.value())
-            .map_err(|refusal| OutboxError::Damaged(format!("job {number}: {refusal}")))?;
-        Ok(Some(Queued { number, sealed, solving }))
+        let jobs = txn.open_table(JOBS)?;
+        for row in txn.open_table(SEALED)?.iter()? {
+            let (number, bytes) = row?;
+            let number = number.value();
+            if readable(number, job(&jobs, number))?.flatten().is_some() {
+                let solving = txn.open_table(SOLVING)?.get(number)?.map(|row| row.value().to_vec());
+                let sealed = SealedEntry::from_bytes(bytes.value());
+                return Ok(Some(Queued { number, sealed, solving }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the work of a job is still wanted.
+    pub(super) fn is_queued(&self, number: u64) -> Result<bool, OutboxError> {
+        let job = job(&self.database.begin_read()?.open_table(JOBS)?, number)?;
+        Ok(job.is_some_and(|job| job.state == JobState::Queued))
+    }
+
+    /// A job that no node holds is over, with what went wrong.
+    pub(super) fn fail(&self, number: u64, why: String, now: u64) -> Result<Option<Job>, OutboxError> {
+        self.change(number, |_, job| {
+            let is_open = matches!(job.state, JobState::Queued | JobState::Sending);
+            if is_open {
+                job.state = JobState::Failed;
+                job.settled = Some(now);
+            }
+            job.error = Some(why);
+            job.next_try = None;
+            Ok(is_open || job.state == JobState::Stored)
+        })
     }
 
     /// Keeps how far the work of a job is, unless it was cancelled meanwhile.
@@ -204,10 +235,11 @@ impl File {
         .transpose()
     }
 
-    /// From here on a node may have it. Nothing if it was cancelled meanwhile.
+    /// From here on a node may have it: a try begins. Nothing if it was cancelled meanwhile.
     pub(super) fn hand_out(&self, number: u64) -> Result<Option<Job>, OutboxError> {
         self.change(number, |_, job| {
             job.handed_out = true;
+            job.answers.clear();
             Ok(matches!(job.state, JobState::Sending | JobState::Stored))
         })
     }
@@ -227,7 +259,8 @@ impl File {
         })
     }
 
-    /// Withdraws a job, unless a node may have it. The job as it is then, and the entry if it was worked for already.
+    /// Withdraws a job; gives it up if a node may have it, unless one says that it holds it. The job as it is then, and the
+    /// entry of one that is withdrawn, if it was worked for already.
     pub(super) fn cancel(
         &self,
         id: &EntryId,
@@ -237,20 +270,20 @@ impl File {
         let number =
             self.database.begin_read()?.open_table(BY_ID)?.get(id.as_bytes())?.map(|row| row.value());
         let Some(number) = number else { return Ok(None) };
-        let entry = self.entry(number, network)?;
+        // A damaged one is cancelled as well.
+        let entry = readable(number, self.entry(number, network))?.flatten();
         let cancelled = self.change(number, |_, job| {
-            let is_here = matches!(job.state, JobState::Queued | JobState::Sending) && !job.handed_out;
-            if is_here {
-                job.state = JobState::Cancelled;
+            let is_open = matches!(job.state, JobState::Queued | JobState::Sending);
+            if is_open {
+                job.state = if job.handed_out { JobState::Abandoned } else { JobState::Cancelled };
                 job.settled = Some(now);
                 job.next_try = None;
             }
-            Ok(is_here)
+            Ok(is_open)
         })?;
-        match cancelled {
-            Some(job) => Ok(Some((job, entry))),
-            None => Ok(self.find(id)?.map(|job| (job, None))),
-        }
+        let Some(job) = cancelled else { return Ok(self.find(id)?.map(|job| (job, None))) };
+        let entry = entry.filter(|_| job.state == JobState::Cancelled);
+        Ok(Some((job, entry)))
     }
 
     fn open_jobs(&self) -> Result<Vec<(u64, Job)>, OutboxError> {
@@ -259,7 +292,7 @@ impl File {
         let mut open = Vec::new();
         for row in txn.open_table(OPEN)?.iter()? {
             let number = row?.0.value();
-            open.extend(job(&jobs, number)?.map(|job| (number, job)));
+            open.extend(readable(number, job(&jobs, number))?.flatten().map(|job| (number, job)));
         }
         Ok(open)
     }
@@ -286,6 +319,17 @@ impl File {
         }
         txn.commit()?;
         Ok(Some(job))
+    }
+}
+
+/// Leaves a damaged row, or one of another version, where it is: the other jobs go on.
+fn readable<T>(number: u64, row: Result<T, OutboxError>) -> Result<Option<T>, OutboxError> {
+    match row {
+        Err(OutboxError::Damaged(error)) => {
+            tracing::debug!(number, error, "a job is passed over");
+            Ok(None)
+        }
+        row => row.map(Some),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A job: one entry on its way from acceptance to the nodes.
 
-use p2pdb_protocol::id::EntryId;
+use p2pdb_protocol::{id::EntryId, keys::PublicKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,16 +14,18 @@ pub(in crate::gateway) enum JobState {
     Sending,
     /// A node holds it durably. Others may be tried a few times more.
     Stored,
-    /// It expired before any node took it.
+    /// It expired before any node took it, or what the disk has of it is damaged.
     Failed,
     /// Withdrawn before any node was given it.
     Cancelled,
+    /// Given up: no node said that it holds it, but one that was given it may.
+    Abandoned,
 }
 
 impl JobState {
     /// Whether the job is over for whoever waits for it.
     pub(in crate::gateway) const fn is_settled(self) -> bool {
-        matches!(self, Self::Stored | Self::Failed | Self::Cancelled)
+        matches!(self, Self::Stored | Self::Failed | Self::Cancelled | Self::Abandoned)
     }
 }
 
@@ -66,6 +68,13 @@ pub(in crate::gateway) struct Job {
     pub(in crate::gateway) error: Option<String>,
     /// When it was settled, in unix seconds.
     pub(in crate::gateway) settled: Option<u64>,
-    /// The idempotency key it was put with.
+    /// The table's id and the idempotency key it was put with.
     pub(in crate::gateway) idempotency: Option<String>,
+}
+
+impl Job {
+    /// Whether it is for the table with this key.
+    pub(in crate::gateway) fn is_for(&self, table: &PublicKey) -> bool {
+        self.table_key == data_encoding::BASE64.encode(table.der())
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use p2pdb_protocol::{entry::Entry, keys::PublicKey, pow::Solver};
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Mining, Outbox, OutboxError, file::Queued};
+use super::{EXPIRED, Job, Mining, Outbox, OutboxError, file::Queued};
 use crate::clock::monotonic;
 
 /// How often the state of the solver is kept besides after each puzzle: what a crash costs at most.
@@ -44,6 +44,13 @@ impl Outbox {
         let Some(Queued { number, sealed, solving }) = self.blocking(|file| file.next_work()).await? else {
             return Ok(false);
         };
+        let sealed = match sealed {
+            Ok(sealed) => sealed,
+            Err(refusal) => return self.fail(number, format!("its entry is damaged: {refusal}")).await,
+        };
+        if sealed.header().expires.is_some_and(|expires| expires <= self.clock.now()) {
+            return self.fail(number, EXPIRED.to_owned()).await;
+        }
         let puzzle = sealed.puzzle(&self.network);
         let solver = solving.and_then(|state| {
             Solver::resume(puzzle, &state)
@@ -60,7 +67,11 @@ impl Outbox {
             started: monotonic(),
             cancel: Arc::clone(&cancel),
         });
-        let solved = self.solve(number, &solver, &cancel, shutdown).await;
+        // Whoever cancels it from here on sees that it is mined; who did so before is seen here.
+        let solved = match self.blocking(move |file| file.is_queued(number)).await {
+            Ok(true) => self.solve(number, &solver, &cancel, shutdown).await,
+            Ok(false) | Err(_) => None,
+        };
         *self.lock() = None;
         let Some(work) = solved else {
             // Cancelled, or the daemon stops: what is done is kept.
@@ -69,9 +80,10 @@ impl Outbox {
             self.note_change();
             return Ok(true);
         };
-        let entry = sealed
-            .finish(&work, &self.network)
-            .map_err(|refusal| OutboxError::Damaged(format!("job {number}: {refusal}")))?;
+        let entry = match sealed.finish(&work, &self.network) {
+            Ok(entry) => entry,
+            Err(refusal) => return self.fail(number, format!("its entry is damaged: {refusal}")).await,
+        };
         let (worked, now) = (entry.clone(), self.clock.now());
         let Some(job) = self.blocking(move |file| file.worked(number, &worked, now)).await? else {
             return Ok(true);
@@ -80,6 +92,14 @@ impl Outbox {
         self.show(&job, entry).await;
         self.note_change();
         self.to_send.notify_one();
+        Ok(true)
+    }
+
+    /// The job is over, and the next one has its turn.
+    async fn fail(&self, number: u64, why: String) -> Result<bool, OutboxError> {
+        let now = self.clock.now();
+        self.blocking(move |file| file.fail(number, why, now)).await?;
+        self.note_change();
         Ok(true)
     }
 

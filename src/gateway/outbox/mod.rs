@@ -36,6 +36,9 @@ use crate::{
     gateway::mirror::Mirror,
 };
 
+/// Why a job failed that nobody took in time.
+const EXPIRED: &str = "it expired before a node took it";
+
 /// What the outbox works with.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -176,13 +179,13 @@ impl Outbox {
         self.blocking(|file| file.count_open()).await
     }
 
-    /// Withdraws a job, unless a node may have its entry. The job as it is then.
+    /// Withdraws a job; gives it up if a node may have its entry, unless one says that it holds it. The job as it is then.
     pub(super) async fn cancel(&self, id: EntryId) -> Result<Option<Job>, OutboxError> {
         let (network, now) = (self.network.clone(), self.clock.now());
         let Some((job, entry)) = self.blocking(move |file| file.cancel(&id, &network, now)).await? else {
             return Ok(None);
         };
-        if job.state == JobState::Cancelled {
+        if matches!(job.state, JobState::Cancelled | JobState::Abandoned) {
             if let Some(mining) = &*self.lock()
                 && mining.id == id
             {

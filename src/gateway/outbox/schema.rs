@@ -38,6 +38,7 @@ pub(in crate::gateway) enum Accepted {
 /// An idempotency key and the body that it stands for.
 #[derive(Debug, Clone)]
 pub(in crate::gateway) struct Idempotency {
+    /// The id of the table, and what the app calls the request.
     pub(in crate::gateway) key: String,
     pub(in crate::gateway) body_hash: [u8; 32],
 }
@@ -54,12 +55,14 @@ pub(super) fn forget(txn: &WriteTransaction) -> Result<(), OutboxError> {
         }
         let (number, row) = row?;
         if open.get(number.value())?.is_none() {
-            old.push((number.value(), decode(row.value())?));
+            old.push((number.value(), decode(row.value())));
             surplus -= 1;
         }
     }
     for (number, job) in old {
         jobs.remove(number)?;
+        // Of a damaged one nothing else is known.
+        let Ok(job) = job else { continue };
         txn.open_table(BY_ID)?.remove(job.id.as_bytes())?;
         if let Some(key) = &job.idempotency {
             txn.open_table(KEYS)?.remove((job.app.as_str(), key.as_str()))?;

@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
 
-from p2pdb_client import AsyncClient, Client, GatewayNotRunning, Problem
+from p2pdb_client import AsyncClient, Client, GatewayNotRunning, Problem, SpaceChanged
+from p2pdb_client.http import find
 from p2pdb_client.login import Challenge
 
 from .daemon import Swarm, run
@@ -71,6 +77,26 @@ class Posting(Swarm):
         self.assertEqual(asyncio.run(work()), ("stored", "async"))
 
 
+    def test_followers_hold_up_neither_calls_nor_the_end(self) -> None:
+        async def work() -> None:
+            # One thread for all calls: a follower that took it would be the last one.
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+            db = AsyncClient(home=str(self.home))
+
+            async def follow() -> None:
+                async for _ in db.follow("notes", cursor="now"):
+                    pass
+
+            followers = [asyncio.create_task(follow()) for _ in range(8)]
+            for _ in range(3):
+                await asyncio.wait_for(db.get("notes"), 20)
+            for follower in followers:
+                follower.cancel()
+            await asyncio.gather(*followers, return_exceptions=True)
+
+        asyncio.run(work())
+
+
 class Following(Swarm):
     def test_a_stream_outlives_the_daemon(self) -> None:
         db = self.client()
@@ -81,6 +107,49 @@ class Following(Swarm):
         type(self).daemon = self.start(self.home)
         self.client().put("notes", 1, ["me"], wait=30)
         self.assertEqual([entry.content for entry in itertools.islice(live, 1)], [1])
+
+
+    def test_a_follower_is_told_that_the_space_has_another_table(self) -> None:
+        db = self.client()
+        other = self.make_home("other")
+        for table in ("first", "second"):
+            run(other, "table", "new", table, "--bits", "2048")
+        share = ("table", "share", "-", "--with", "post")
+        first, second = (run(other, *share[:2], table, *share[2:]) for table in ("first", "second"))
+        db.import_card("board", first)
+        live = db.follow("board")
+        db.put("board", "of the first", ["me"])
+        self.assertEqual(next(live).content, "of the first")
+        db.import_card("board", second)
+        db.put("board", "of the second", ["me"])
+        with self.assertRaises(SpaceChanged):
+            next(live)
+        self.assertEqual(next(db.follow("board")).content, "of the second")
+
+
+class Finding(unittest.TestCase):
+    def test_what_is_given_goes_first_and_tokens_of_a_home_stay_with_its_daemon(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            gateway = Path(directory) / "gateway"
+            gateway.mkdir()
+            (gateway / "url").write_text("http://127.0.0.1:1\n")
+            (gateway / "token").write_text("owner\n")
+            of_home = ("http://127.0.0.1:1", "owner")
+            environment = {
+                "P2PDB_GATEWAY_URL": "http://127.0.0.1:2",
+                "P2PDB_GATEWAY_TOKEN": "app",
+                "P2PDB_HOME": directory,
+            }
+            with mock.patch.dict(os.environ, environment):
+                self.assertEqual(find(None, None, None), ("http://127.0.0.1:2", "app"))
+                self.assertEqual(find(None, None, directory), of_home)
+                self.assertEqual(find("http://127.0.0.1:3", "x", None), ("http://127.0.0.1:3", "x"))
+                self.assertEqual(find("http://127.0.0.1:1/", None, None), of_home)
+                with self.assertRaises(ValueError):
+                    find("http://127.0.0.1:3", None, None)
+            with mock.patch.dict(os.environ, {"P2PDB_GATEWAY_URL": "http://127.0.0.1:2", "P2PDB_HOME": directory}):
+                with self.assertRaises(ValueError):
+                    find(None, None, None)
 
 
 class LoggingIn(Swarm):

@@ -90,7 +90,7 @@ fn a_job_keeps_all_it_has_through_its_life() {
     let later = fixture.accept("second");
     let fixture = fixture.reopened();
     let queued = fixture.file.next_work().unwrap().unwrap();
-    assert_eq!((queued.sealed.id(), &queued.solving), (sealed.id(), &None));
+    assert_eq!((queued.sealed.unwrap().id(), &queued.solving), (sealed.id(), &None));
     fixture.file.keep_solving(queued.number, b"state").unwrap();
     let fixture = fixture.reopened();
     assert_eq!(fixture.file.next_work().unwrap().unwrap().solving.unwrap(), b"state");
@@ -99,7 +99,7 @@ fn a_job_keeps_all_it_has_through_its_life() {
     // A second time changes nothing.
     assert!(fixture.file.worked(queued.number, &worked, 300).unwrap().is_none());
     let fixture = fixture.reopened();
-    assert_eq!(fixture.file.next_work().unwrap().unwrap().sealed.id(), later.id());
+    assert_eq!(fixture.file.next_work().unwrap().unwrap().sealed.unwrap().id(), later.id());
     let to_send = fixture.file.to_send().unwrap();
     assert_eq!((to_send.len(), to_send[0].1.id, to_send[0].1.next_try), (1, sealed.id(), Some(200)));
     assert_eq!(fixture.file.entry(queued.number, &network()).unwrap().unwrap(), worked);
@@ -136,8 +136,19 @@ fn a_job_can_be_withdrawn_until_a_node_may_have_it() {
     let number = fixture.file.next_work().unwrap().unwrap().number;
     fixture.file.worked(number, &entry(&sent), 200).unwrap();
     fixture.file.hand_out(number).unwrap().unwrap();
-    let (job, _) = fixture.file.cancel(&sent.id(), &network, 200).unwrap().unwrap();
-    assert_eq!(job.state, JobState::Sending);
+    // Nobody says that he holds it, as when all refuse it for good: it can be given up, and is over then.
+    let (job, entry_of) = fixture.file.cancel(&sent.id(), &network, 200).unwrap().unwrap();
+    assert_eq!((job.state, job.settled, entry_of), (JobState::Abandoned, Some(200), None));
+    assert!(fixture.file.to_send().unwrap().is_empty());
+    assert_eq!(fixture.file.count_open().unwrap(), [0, 0, 0]);
+    assert!(fixture.file.tried(number, |_| panic!("it is over")).unwrap().is_none());
+
+    let stored = fixture.accept("stored");
+    let number = fixture.file.next_work().unwrap().unwrap().number;
+    fixture.file.worked(number, &entry(&stored), 200).unwrap();
+    fixture.file.tried(number, |job| job.state = JobState::Stored).unwrap().unwrap();
+    let (job, _) = fixture.file.cancel(&stored.id(), &network, 200).unwrap().unwrap();
+    assert_eq!(job.state, JobState::Stored);
     assert!(fixture.file.cancel(&EntryId::from_bytes([0; 32]), &network, 200).unwrap().is_none());
 }
 
@@ -179,4 +190,39 @@ fn a_second_daemon_is_told_that_there_is_one() {
     let fixture = Fixture::new();
     let second = File::open(&fixture.directory.path().join("outbox.redb"));
     assert!(matches!(second, Err(OutboxError::InUse)), "{second:?}");
+}
+
+#[test]
+fn a_damaged_row_holds_up_no_other_job() {
+    let fixture = Fixture::new();
+    let [damaged, good] = ["damaged", "good"].map(|text| fixture.accept(text));
+    let overwrite = |table, number: u64| {
+        let write = |txn: &WriteTransaction| {
+            txn.open_table(table)?.insert(number, b"{".as_slice())?;
+            Ok(())
+        };
+        fixture.file.write(write).unwrap();
+    };
+    // The sealed entry of the first: whoever mines is told, and settles it.
+    overwrite(SEALED, 1);
+    let queued = fixture.file.next_work().unwrap().unwrap();
+    assert!(queued.number == 1 && queued.sealed.is_err());
+    let failed = fixture.file.fail(1, "damaged".to_owned(), 200).unwrap().unwrap();
+    assert_eq!((failed.id, failed.state, failed.settled), (damaged.id(), JobState::Failed, Some(200)));
+    let queued = fixture.file.next_work().unwrap().unwrap();
+    assert_eq!(queued.sealed.unwrap().id(), good.id());
+    // The job itself: it is passed over, by whoever mines, sends, lists and counts.
+    let unreadable = fixture.accept("unreadable");
+    let last = fixture.accept("last");
+    overwrite(JOBS, 2);
+    let queued = fixture.file.next_work().unwrap().unwrap();
+    assert_eq!(queued.sealed.unwrap().id(), unreadable.id());
+    fixture.file.worked(3, &entry(&unreadable), 200).unwrap().unwrap();
+    overwrite(JOBS, 3);
+    fixture.file.worked(4, &entry(&last), 200).unwrap().unwrap();
+    let fixture = fixture.reopened();
+    let ids: Vec<EntryId> = fixture.file.to_send().unwrap().iter().map(|(_, job)| job.id).collect();
+    assert_eq!(ids, [last.id()]);
+    assert_eq!(fixture.file.count_open().unwrap(), [0, 1, 0]);
+    assert_eq!(fixture.file.list(None, 9, |_| true).unwrap().len(), 2, "the last and the failed one");
 }

@@ -2,7 +2,17 @@
 
 from .aio import AsyncClient
 from .client import Client
-from .http import GatewayNotRunning, Problem
+from .http import GatewayNotRunning, Problem, SpaceChanged
 from .model import Entry, Job, Page, Progress
 
-__all__ = ["AsyncClient", "Client", "Entry", "GatewayNotRunning", "Job", "Page", "Problem", "Progress"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Entry",
+    "GatewayNotRunning",
+    "Job",
+    "Page",
+    "Problem",
+    "Progress",
+    "SpaceChanged",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
@@ -11,6 +13,35 @@ from .model import Entry, Job, Page
 
 T = TypeVar("T")
 _END = object()
+
+
+def _serve(
+    loop: asyncio.AbstractEventLoop,
+    items: Iterator[Any],
+    wanted: queue.SimpleQueue[Optional[asyncio.Future[Any]]],
+) -> None:
+    """Gives an item for each future that is asked for one."""
+    while (future := wanted.get()) is not None:
+        item: Any = None
+        error: Optional[Exception] = None
+        try:
+            item = next(items, _END)
+        except Exception as caught:
+            error = caught
+        try:
+            loop.call_soon_threadsafe(_settle, future, item, error)
+        except RuntimeError:
+            # The loop is closed: nobody waits any more.
+            return
+
+
+def _settle(future: asyncio.Future[Any], item: Any, error: Optional[Exception]) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(item)
+    else:
+        future.set_exception(error)
 
 
 class AsyncClient:
@@ -23,12 +54,23 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, lambda: method(*args, **named))
 
-    async def _each(self, items: Iterator[T]) -> AsyncIterator[T]:
-        while True:
-            item = await self._call(next, items, _END)
-            if item is _END:
-                return
-            yield item
+    async def _each(self, items: Callable[[threading.Event], Iterator[T]]) -> AsyncIterator[T]:
+        """On a thread of its own, that no other call waits for, nor the end of the program."""
+        loop = asyncio.get_running_loop()
+        stop = threading.Event()
+        wanted: queue.SimpleQueue[Optional[asyncio.Future[Any]]] = queue.SimpleQueue()
+        threading.Thread(target=_serve, args=(loop, items(stop), wanted), daemon=True).start()
+        try:
+            while True:
+                future = loop.create_future()
+                wanted.put(future)
+                item = await future
+                if item is _END:
+                    return
+                yield item
+        finally:
+            stop.set()
+            wanted.put(None)
 
     async def put(self, *args: Any, **named: Any) -> Job:
         return await self._call(self._client.put, *args, **named)
@@ -55,10 +97,10 @@ class AsyncClient:
         return await self._call(self._client.login, key, challenge, origin)
 
     def watch(self, id: str) -> AsyncIterator[Job]:
-        return self._each(self._client.watch(id))
+        return self._each(lambda stop: self._client.watch(id, stop=stop))
 
     def entries(self, *args: Any, **named: Any) -> AsyncIterator[Entry]:
-        return self._each(self._client.entries(*args, **named))
+        return self._each(lambda _: self._client.entries(*args, **named))
 
     def follow(self, *args: Any, **named: Any) -> AsyncIterator[Entry]:
-        return self._each(self._client.follow(*args, **named))
+        return self._each(lambda stop: self._client.follow(*args, stop=stop, **named))

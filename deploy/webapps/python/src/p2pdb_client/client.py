@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 from urllib.parse import quote
 
-from .http import GatewayNotRunning, Http, Problem, find
+from .http import GatewayNotRunning, Http, Problem, SpaceChanged, find
 from .model import Entry, Job, Page, content_json
 
 #: What a broken connection raises.
@@ -76,13 +77,14 @@ class Client:
         query = {"space": space, "state": state, "limit": limit}
         return [Job.of(job) for job in self._http.call("GET", "/v1/jobs", query)["jobs"]]
 
-    def watch(self, id: str) -> Iterator[Job]:
-        """The job as it is, and whenever it changes, until it is settled."""
-        for _, _, data in self._http.events(f"/v1/jobs/{quote(id)}/events", {}, {}):
+    def watch(self, id: str, *, stop: Optional[threading.Event] = None) -> Iterator[Job]:
+        """The job as it is, and whenever it changes, until it is settled or, soon, after ``stop`` is set."""
+        for _, _, data in self._http.events(f"/v1/jobs/{quote(id)}/events", {}, {}, stop):
             yield Job.of(data)
 
     def cancel(self, id: str) -> Job:
-        """Withdraws a job; a :class:`Problem` of type ``conflict`` if a node may have its entry."""
+        """Withdraws a job, or gives it up (``abandoned``) if a node may have its entry; a :class:`Problem` of type
+        ``conflict`` if one holds it."""
         return Job.of(self._http.call("DELETE", f"/v1/jobs/{quote(id)}"))
 
     def get(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Page:
@@ -103,22 +105,33 @@ class Client:
         """A page of what arrived behind the cursor; ``cursor="now"`` gives the cursor to begin with."""
         return Page.of(self._http.call("GET", "/v1/changes", {"space": space, "cursor": cursor, **filters}))
 
-    def follow(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Iterator[Entry]:
-        """Entries as they arrive, without end, also after the daemon was started anew.
+    def follow(
+        self,
+        space: str,
+        *,
+        cursor: Optional[str] = None,
+        stop: Optional[threading.Event] = None,
+        **filters: Any,
+    ) -> Iterator[Entry]:
+        """Entries as they arrive, without end, also after the daemon was started anew. Ends within half a minute after
+        ``stop`` is set.
 
-        Begins with the first entry; with the next one if the cursor is ``now``.
+        Begins with the first entry; with the next one if the cursor is ``now``. Raises :class:`SpaceChanged` when the
+        space has another card: what comes then is of another table.
         """
         if cursor == "now":
             cursor = self.changes(space, cursor="now").next
-        while True:
+        while stop is None or not stop.is_set():
             headers = {} if cursor is None else {"Last-Event-ID": cursor}
             try:
                 for name, cursor_here, data in self._http.events(
-                    "/v1/changes", {"space": space, **filters}, headers
+                    "/v1/changes", {"space": space, **filters}, headers, stop
                 ):
+                    if name == "reset":
+                        raise SpaceChanged(space)
+                    cursor = cursor_here or cursor
                     if name == "entry":
-                        cursor = cursor_here
-                        yield Entry.of(data, cursor)
+                        yield Entry.of(data, cursor_here)
             except _BROKEN:
                 pass
             except Problem as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -31,10 +32,22 @@ class GatewayNotRunning(ConnectionError):
     """No daemon was found, or it does not answer."""
 
 
+class SpaceChanged(Exception):
+    """The space has another card, so that what was read of it is of another table: begin anew, without a cursor."""
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+        super().__init__(f"the space {space} has another table now")
+
+
 def find(url: Optional[str], token: Optional[str], home: Optional[str]) -> tuple[str, str]:
-    """URL and token: given, of the environment, or of the daemon that runs on the home."""
-    url = url or os.environ.get("P2PDB_GATEWAY_URL")
-    token = token or os.environ.get("P2PDB_GATEWAY_TOKEN")
+    """URL and token: given, of the environment, or of the daemon that runs on the home.
+
+    What is given goes first. The owner's token of a home goes to the daemon of that home alone.
+    """
+    if url is None and home is None:
+        url = os.environ.get("P2PDB_GATEWAY_URL")
+        token = token or os.environ.get("P2PDB_GATEWAY_TOKEN")
     if url and token:
         return url, token
     if home is None:
@@ -42,11 +55,13 @@ def find(url: Optional[str], token: Optional[str], home: Optional[str]) -> tuple
         home = os.environ.get("P2PDB_HOME") or str(Path(data) / "p2pdb")
     directory = Path(home) / "gateway"
     try:
-        url = url or (directory / "url").read_text().strip()
-        token = token or (directory / "token").read_text().strip()
+        running = (directory / "url").read_text().strip()
+        found = token or (directory / "token").read_text().strip()
     except OSError as error:
         raise GatewayNotRunning(f"no gateway runs on {home}: start one with `p2pdb gateway`") from error
-    return url, token
+    if url and url.rstrip("/") != running:
+        raise ValueError(f"a token is needed for {url}: that of {home} is for {running} alone")
+    return running, found
 
 
 class Http:
@@ -105,9 +120,13 @@ class Http:
         return json.loads(answer) if answer else None
 
     def events(
-        self, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        headers: Mapping[str, str],
+        stop: Optional[threading.Event] = None,
     ) -> Iterator[tuple[str, Optional[str], Any]]:
-        """Name, id and data of each event, until the stream ends."""
+        """Name, id and data of each event, until the stream ends, or until the next heartbeat after ``stop`` is set."""
         headers = {"Accept": "text/event-stream", **headers}
         # The daemon says every 25 seconds that it is alive.
         with self._open("GET", path, query, None, headers, max(self._timeout, 60.0)) as response:
@@ -115,6 +134,8 @@ class Http:
             identifier: Optional[str] = None
             data: list[str] = []
             for raw in response:
+                if stop is not None and stop.is_set():
+                    return
                 line = raw.decode().rstrip("\r\n")
                 field, _, value = line.partition(": ")
                 if not line and data:

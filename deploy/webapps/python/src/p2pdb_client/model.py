@@ -24,7 +24,7 @@ class Job:
 
     id: str
     space: str
-    #: ``queued``, ``sending``, ``stored``, ``failed`` or ``cancelled``.
+    #: ``queued``, ``sending``, ``stored``, ``failed``, ``cancelled`` or ``abandoned``.
     state: str
     #: The nodes that hold it durably.
     nodes: list[str]
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def is_settled(self) -> bool:
-        return self.state in ("stored", "failed", "cancelled")
+        return self.state in ("stored", "failed", "cancelled", "abandoned")
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Job:
