@@ -190,9 +190,9 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// The swarm listens here.
+    /// Peers may find this end here: it listens there, or it was confirmed from outside.
     Listening {
-        /// The address, without peer id.
+        /// The address.
         address: Multiaddr,
     },
 }
