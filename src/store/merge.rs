@@ -75,7 +75,7 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 
 fn clean(core: &Core, cleaner: &mut Cleaner) {
     if let Err(error) = guarded(core, || cleaner.clean(core)) {
-        tracing::warn!(%error, "segments of the log could not be rewritten");
+        tracing::warn!(error = error.with_causes(), "segments of the log could not be rewritten");
     }
 }
 

@@ -113,7 +113,7 @@ impl Writer {
         if self.is_full()
             && let Err(error) = self.make_room()
         {
-            tracing::warn!(%error, "the log could not be merged into the indexes, and is tried again");
+            tracing::warn!(error = error.with_causes(), "the log could not be merged into the indexes, and is tried again");
         }
     }
 
@@ -173,7 +173,7 @@ impl Writer {
         let (done, merged) = oneshot::channel();
         self.ask(Job::Merge(done));
         if let Ok(Err(error)) = merged.blocking_recv() {
-            tracing::warn!(%error, "the log is merged at the next opening");
+            tracing::warn!(error = error.with_causes(), "the log is merged at the next opening");
         }
         // It may be rewriting segments.
         drop(self.jobs);
