@@ -116,6 +116,7 @@ async fn busy_child() {
             3 => drop(store.sweep().await.unwrap()),
             7 => store.drop_for_good(table(1), drafts[1].entry().id(), DropReason::Retracted).await.unwrap(),
             11 => store.merge().await.unwrap(),
+            13 => drop(store.compact().await.unwrap()),
             _ => {}
         }
     }

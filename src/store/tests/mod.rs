@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod index;
 mod migrate;
+mod model;
 mod query;
 mod retention;
 mod scale;
