@@ -1,6 +1,8 @@
 """Faults of networks."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -188,6 +190,31 @@ class Faults:
 
         self.trial("a peer at 128 kbit/s", during)
 
+    def crowd(self):
+        """A host opens thousands of connections and says nothing, or garbage, on them. Honest ones, new ones too, go on."""
+        attacker = self.swarm.lan.host("attacker", "203.0.113.66/24")
+        flood = subprocess.Popen(
+            [*attacker.inside, sys.executable, "tests/faults/flood.py", "203.0.113.1", str(PORT), "3000"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            if "flooding" not in flood.stdout.readline():
+                raise Failed("the attacker does not begin")
+
+            def during():
+                # Each put is a new connection of a client, to the node that is attacked.
+                for _ in range(3):
+                    self.put("B", 5)
+                    self.user.put(5, self.nodes["A"], inside=self.nodes["B"].inside)
+
+            self.trial("3,000 connections from one address", during)
+            descriptors = len(list(Path(f"/proc/{self.nodes['A'].process.pid}/fd").iterdir()))
+            self.world.checks.check(descriptors < 256, f"... {descriptors} descriptors of the node that is attacked")
+        finally:
+            flood.kill()
+            flood.wait()
+
     def verify_all(self):
         """Nothing acknowledged is missing anywhere, by the ids themselves."""
         for node in self.nodes.values():
@@ -202,7 +229,7 @@ def five_nodes(world: World):
     try:
         faults.without()
         for fault in (
-            faults.partition, faults.loss, faults.latency, faults.flapping, faults.asymmetric, faults.slow
+            faults.partition, faults.loss, faults.latency, faults.flapping, faults.asymmetric, faults.slow, faults.crowd
         ):  # fmt: skip
             fault()
         faults.verify_all()

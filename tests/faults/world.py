@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,10 +93,10 @@ class User:
         to = ["--table", "faults", "--to", "reader", "--type", "text/plain", "--peer", through.address]
         return ["put", "--records", source, "--acknowledged", self.acknowledged, *to]
 
-    def put(self, count: int, through: Node, length: int = 200):
-        """Puts new records, from the host of the node."""
+    def put(self, count: int, through: Node, length: int = 200, inside: Sequence[str] | None = None):
+        """Puts new records, from the host of the node or from another one."""
         arguments = self.put_arguments(self.records(count, length), through)
-        summary = p2pdb(self.home, *arguments, inside=through.inside)
+        summary = p2pdb(self.home, *arguments, inside=through.inside if inside is None else inside)
         if summary["stored"] + summary["known"] != count:
             raise Failed(f"of {count} records not all are stored: {summary}")
 
