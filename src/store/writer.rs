@@ -113,7 +113,10 @@ impl Writer {
         if self.is_full()
             && let Err(error) = self.make_room()
         {
-            tracing::warn!(error = error.with_causes(), "the log could not be merged into the indexes, and is tried again");
+            tracing::warn!(
+                error = error.with_causes(),
+                "the log could not be merged into the indexes, and is tried again"
+            );
         }
     }
 
