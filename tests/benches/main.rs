@@ -14,6 +14,8 @@ mod crypto;
 mod get;
 mod import;
 mod live;
+#[path = "../load/load.rs"]
+mod load;
 mod put;
 mod reconcile;
 #[path = "../soak/soak.rs"]
@@ -54,6 +56,9 @@ fn main() -> ExitCode {
     // Only when it is asked for.
     if arguments.name.as_deref() == Some("soak") {
         return soak::run(&Bench::new("soak", &arguments));
+    }
+    if arguments.name.as_deref() == Some("load") {
+        return load::run(&Bench::new("load", &arguments));
     }
     let chosen: Vec<_> = ALL
         .into_iter()
