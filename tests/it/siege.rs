@@ -1,17 +1,14 @@
 //! A node as a process of its own under attack, each attack by several peers at once: an honest client goes on to put and to
 //! read, and the node's memory and descriptors stay within their bounds.
 
-use std::{
-    fs,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{fs, net::TcpStream, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
 use libp2p::{Multiaddr, PeerId};
 use p2pdb::{
     client::{Client, ClientError},
+    clock::monotonic,
     protocol::{
         codec::{
             bounded::{Blob, List},
@@ -133,7 +130,7 @@ impl Siege {
     async fn honest(&mut self) -> Duration {
         let mut times = Vec::new();
         for number in 0..ROUNDS {
-            let began = Instant::now();
+            let began = monotonic();
             self.put(&format!("honest {number}")).await;
             self.get(self.entries.last().unwrap().id()).await;
             times.push(began.elapsed());

@@ -304,7 +304,7 @@ async fn get(client: Client, peer: PeerId, shared: Arc<Shared>) -> Result<()> {
             Ok(answer) => {
                 lock(&shared.gets).push(began.elapsed());
                 let found = answer.entries.iter().next().context("a stored entry is not found")?;
-                ensure!(&found.1[..] == &entry.encoded()[..], "another entry is found");
+                ensure!(found.1[..] == entry.encoded()[..], "another entry is found");
             }
             Err(error) => {
                 shared.is_busy(Some(error))?;
