@@ -1,5 +1,5 @@
-"""Writes a good input of every kind into the corpus of each fuzz target: checksums, keys and required fields
-are more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with its environment.
+"""Writes a good input of every kind, and every test vector, into the corpora of the fuzz targets: checksums, keys and
+required fields are more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with its environment.
 
     python protocol/fuzz/seeds.py protocol/fuzz/corpus
 """
@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "interop"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "interop"))
 from p2pdb_spec import entry, export, ids, keys, record, seal
 from p2pdb_spec.network import Network
+from vectors import Vector
 
 NETWORK_TOML = """name = "fuzz"
 bucket_bits = 12
@@ -30,6 +32,7 @@ bootstrap = ["/dnsaddr/bootstrap.example.org"]
 NETWORK = Network(name="fuzz", work_price=1, work_puzzles=1)
 # The first byte of an input of `messages`, and the first four of those that are `Raw`.
 REQUEST, RESPONSE, RAW = 0, 8, bytes(4)
+OPERATIONS = {"hello": 0, "put": 1, "index": 2, "announce": 3, "get": 4, "sync": 5, "new-tables": 6}
 
 
 def pem(key: rsa.RSAPrivateKey, *, public: bool = False, passphrase: bytes | None = None) -> str:
@@ -72,6 +75,38 @@ def messages(encoded: bytes, spki: bytes, signed: bytes) -> dict[str, bytes]:
     return {name: bytes([choice]) + cbor2.dumps(message) for name, (choice, message) in of.items()}
 
 
+def choice(message: str) -> bytes:
+    """The first byte of an input of `messages`, by the name that the vectors give the message."""
+    name, _, kind = message.rpartition("-")
+    if kind not in ("request", "response"):
+        return bytes([REQUEST + OPERATIONS[message]])
+    return bytes([(RESPONSE if kind == "response" else REQUEST) + OPERATIONS[name]])
+
+
+# The target of each area of the vectors, and what of a vector is its input.
+AREAS = {
+    "difference": ("sketch", lambda vector: RAW + vector.body),
+    "entry": ("entry", lambda vector: RAW + vector.body),
+    "export": ("export", lambda vector: vector.body),
+    "header": ("header", lambda vector: vector.body),
+    "ids": ("ids", lambda vector: vector.header["text"].encode()),
+    "keys": ("pem", lambda vector: vector.body),
+    "messages": ("messages", lambda vector: choice(vector.header["message"]) + vector.body),
+    "network": ("network", lambda vector: vector.body),
+    "record": ("record", lambda vector: RAW + vector.body),
+}
+
+
+def vectors() -> dict[str, dict[str, bytes]]:
+    root = ROOT / "protocol" / "vectors"
+    of = {}
+    for area, (target, data) in AREAS.items():
+        files = sorted((root / area).glob("*.txt"))
+        of[target] = {f"vector-{file.stem}": data(Vector.read(file, root)) for file in files}
+        assert of[target], f"no vectors in {area}"
+    return of
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     table, recipient = (rsa.generate_private_key(65537, 2048) for _ in range(2))
     node = Ed25519PrivateKey.generate()
@@ -106,11 +141,12 @@ def seeds() -> dict[str, dict[str, bytes]]:
 
 
 def main() -> None:
-    for target, inputs in seeds().items():
-        directory = Path(sys.argv[1]) / target
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, data in inputs.items():
-            (directory / f"seed-{name}").write_bytes(data)
+    for inputs_of in (seeds(), vectors()):
+        for target, inputs in inputs_of.items():
+            directory = Path(sys.argv[1]) / target
+            directory.mkdir(parents=True, exist_ok=True)
+            for name, data in inputs.items():
+                (directory / f"seed-{name}").write_bytes(data)
 
 
 if __name__ == "__main__":

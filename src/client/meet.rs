@@ -1,4 +1,5 @@
-//! Says hello to every node that is met, and remembers what it says (SPEC 8.3, 11.2).
+//! Says hello to every node that is met, and to all again when there is something new to say of this end; remembers what
+//! they say (SPEC 8.3, 11.2).
 
 use std::{future::Future, sync::Arc};
 
@@ -38,6 +39,17 @@ pub async fn run<R, F>(
 {
     let mut events = swarm.events();
     let greetings = TaskTracker::new();
+    // As many at a time as there are connections, which are bounded.
+    let greet_one = |peer: PeerId, record: Option<Bytes>| {
+        let (swarm, routes, clock) = (swarm.clone(), Arc::clone(&routes), clock.clone());
+        greetings.spawn(async move {
+            if let Err(error) = greet(&swarm, &routes, &clock, peer, record, None).await {
+                tracing::debug!(%peer, %error, "a node did not introduce itself");
+            }
+        });
+    };
+    // What all have been told; who is met hears of the present anyway.
+    let mut told = None;
     loop {
         let event = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -45,15 +57,16 @@ pub async fn run<R, F>(
         };
         match event {
             Ok(Event::Met { peer, serves: true }) => {
-                let (swarm, routes, clock, own_record) =
-                    (swarm.clone(), Arc::clone(&routes), clock.clone(), own_record.clone());
-                // As many at a time as there are connections, which are bounded.
-                greetings.spawn(async move {
-                    let record = own_record().await;
-                    if let Err(error) = greet(&swarm, &routes, &clock, peer, record, None).await {
-                        tracing::debug!(%peer, %error, "a node did not introduce itself");
-                    }
-                });
+                greet_one(peer, own_record().await);
+            }
+            // Who is connected already would go on to send others where this node is not.
+            Ok(Event::Listening { .. }) => {
+                let record = own_record().await;
+                if record.is_some() && record != told {
+                    let peers = swarm.serving_peers().await.unwrap_or_default();
+                    peers.into_iter().for_each(|peer| greet_one(peer, record.clone()));
+                    told = record;
+                }
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break,

@@ -61,18 +61,21 @@ impl Upkeep {
             } else {
                 pause = LONGEST_PAUSE;
             }
-            let lost_one = async {
+            let is_short = connected.len() < self.target;
+            let reason = async {
                 loop {
                     match events.recv().await {
-                        Ok(Event::Lost { .. }) => return,
+                        Ok(Event::Lost { .. }) => return SHORTEST_PAUSE,
+                        // Whoever it is may have told of others.
+                        Ok(Event::Introduced { .. }) if is_short => return pause,
                         Ok(_) | Err(RecvError::Lagged(_)) => {}
                         Err(RecvError::Closed) => std::future::pending().await,
                     }
                 }
             };
-            if tokio::time::timeout(pause, lost_one).await.is_ok() {
-                pause = SHORTEST_PAUSE;
-                tokio::time::sleep(pause).await;
+            if let Ok(next) = tokio::time::timeout(pause, reason).await {
+                pause = next;
+                tokio::time::sleep(SHORTEST_PAUSE).await;
             }
         }
     }

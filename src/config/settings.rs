@@ -121,7 +121,8 @@ pub struct Limits {
     pub max_per_ipv6_net: u32,
     /// Resident memory of the process above which no new connection is taken.
     pub max_memory: Size,
-    /// Bytes of requests that are read or answered at one time; beyond, others are told `busy`.
+    /// Bytes of requests that are read or answered at one time, and as many of answers that peers have not taken yet;
+    /// beyond, others are told `busy`.
     pub max_request_memory: Size,
     /// Disk space of the store. Under pressure the entries with the least work per byte go first.
     pub max_disk: Size,

@@ -7,7 +7,7 @@ use p2pdb_protocol::{
 };
 use tokio::sync::watch;
 
-use crate::store::{Committed, DropReason, NewEntry, Page, Store, StoreError};
+use crate::store::{Committed, NewEntry, Page, Store, StoreError};
 
 /// Bytes of entries in one page, at most.
 const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -49,7 +49,7 @@ impl Mirror {
 
     /// Takes back an own entry that never left the daemon.
     pub(super) async fn withdraw(&self, entry: &Entry) -> Result<(), StoreError> {
-        self.store.drop_for_good(entry.header().table, entry.id(), DropReason::Retracted).await
+        self.store.withdraw(entry.header().table, vec![entry.id()]).await
     }
 
     /// A page of what passes the filter, in the order of arrival here.

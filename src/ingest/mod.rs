@@ -255,7 +255,7 @@ impl Came {
 }
 
 fn store_failed(error: &StoreError) {
-    tracing::error!(%error, "the store failed");
+    tracing::error!(error = error.with_causes(), "the store failed");
 }
 
 #[cfg(test)]

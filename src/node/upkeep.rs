@@ -29,7 +29,7 @@ pub(super) async fn sweep(store: Store, shutdown: CancellationToken) {
             _ = interval.tick() => match store.sweep().await {
                 Ok(swept) if swept.total() > 0 => tracing::info!(?swept, "dropped entries"),
                 Ok(_) => {}
-                Err(error) => tracing::error!(%error, "entries that are due could not be dropped"),
+                Err(error) => tracing::error!(error = error.with_causes(), "entries that are due could not be dropped"),
             },
         }
     }
@@ -78,6 +78,7 @@ pub(super) async fn keep_routes(
 /// Writes the routes, whole or not at all.
 pub(super) fn save_routes(routes: &Routes, file: &Path) {
     if let Err(error) = write_secret(file, &routes.to_bytes(), Overwrite::Yes) {
-        tracing::warn!(file = %file.display(), %error, "the routes could not be saved");
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(file = %file.display(), error, "the routes could not be saved");
     }
 }

@@ -158,6 +158,6 @@ fn store_failed<T>(error: &StoreError) -> Reply<T> {
     if matches!(error, StoreError::Busy) {
         return Reply::retry(Status::Busy, STORE_RETRY_MS);
     }
-    tracing::error!(%error, "a request could not be answered");
+    tracing::error!(error = error.with_causes(), "a request could not be answered");
     Reply::refused(Status::Failed)
 }

@@ -99,7 +99,7 @@ impl Cleaner {
         let moved = match self.copy(core, candidate) {
             Ok(moved) => moved,
             Err(error @ StoreError::Damaged { .. }) => {
-                tracing::error!(%error, "a segment of the log stays as it is");
+                tracing::error!(error = error.with_causes(), "a segment of the log stays as it is");
                 self.damaged.insert(candidate.number);
                 return Ok(());
             }

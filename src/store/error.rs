@@ -95,3 +95,11 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
 }
+
+impl StoreError {
+    /// The error as a log takes it, with its causes: without them nobody learns that a disk is read-only, say.
+    #[must_use]
+    pub fn with_causes(&self) -> &(dyn std::error::Error + 'static) {
+        self
+    }
+}

@@ -120,7 +120,10 @@ impl StoreFile {
             if is_broken(&error)
                 && let Err(error) = self.recover(generation)
             {
-                tracing::error!(%error, "the store could not be reopened after a failed write");
+                tracing::error!(
+                    error = error.with_causes(),
+                    "the store could not be reopened after a failed write"
+                );
             }
             self.fault(error)
         })

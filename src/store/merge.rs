@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use p2pdb_protocol::reconcile::sketch::Element;
+use p2pdb_protocol::{
+    id::{EntryId, TableId},
+    reconcile::sketch::Element,
+};
 use redb::ReadableTable;
 use tokio::sync::mpsc;
 
@@ -20,10 +23,11 @@ use super::{
     clean::Cleaner,
     delta, fault,
     index::FreshDigest,
+    keys::{Found, FoundBy},
     live::Live,
     log::Kind,
     retention::{self, STEP, Swept},
-    schema::{self, Bucket, State},
+    schema::{self, Bucket, DropReason, Place, State},
     writer::Answer,
 };
 
@@ -39,6 +43,8 @@ pub(super) enum Job {
     /// What must go so that these tables, and all together, keep to their limits, at most so many: who it was.
     Evict(Vec<u32>, usize, Answer<Vec<u64>>),
     Sweep(Answer<Swept>),
+    /// These entries of a table go, and their ids stay known.
+    Withdraw(TableId, Vec<EntryId>, Answer<()>),
     Digests(Vec<FreshDigest>),
     Compact(Answer<bool>),
 }
@@ -63,6 +69,10 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
                 clean(core, &mut cleaner);
                 let _ = answer.send(swept);
             }
+            Job::Withdraw(table, ids, answer) => {
+                let _ = answer.send(guarded(core, || withdraw(core, &table, &ids)));
+                clean(core, &mut cleaner);
+            }
             Job::Digests(digests) => {
                 // They are computed again when somebody asks.
                 let _ = guarded(core, || save_digests(core, &digests));
@@ -76,7 +86,7 @@ pub(super) fn run(core: &Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 
 fn clean(core: &Core, cleaner: &mut Cleaner) {
     if let Err(error) = guarded(core, || cleaner.clean(core)) {
-        tracing::warn!(%error, "segments of the log could not be rewritten");
+        tracing::warn!(error = error.with_causes(), "segments of the log could not be rewritten");
     }
 }
 
@@ -95,6 +105,22 @@ fn evict(core: &Core, tables: &[u32], most: usize) -> Result<Vec<u64>, StoreErro
         batch.forget((evicted.len() + STEP) as u64)?;
         Ok(evicted)
     })
+}
+
+fn withdraw(core: &Core, table: &TableId, ids: &[EntryId]) -> Result<(), StoreError> {
+    merge_all(core)?;
+    let Some(table_no) = core.live().number_of(table) else { return Ok(()) };
+    let found = core.view(|view| {
+        let mut found = Vec::new();
+        for id in ids {
+            if let Some(Place::Stored { arrival, created }) = view.place(table_no, *id)? {
+                let epoch = core.settings.network.epoch(created);
+                found.push(Found { arrival, key: FoundBy::Epoch(table_no, epoch, *id) });
+            }
+        }
+        Ok(found)
+    })?;
+    step(core, |batch| batch.remove(&found, Some(DropReason::Retracted)))
 }
 
 /// Merges every generation that is not growing any more.

@@ -165,6 +165,16 @@ impl Store {
         Ok(swept)
     }
 
+    /// Removes entries of a table, if they are stored; their ids stay known as dropped (SPEC 6.3).
+    ///
+    /// It merges what was committed before, so it is for what a user does now and then.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub async fn withdraw(&self, table: TableId, ids: Vec<EntryId>) -> Result<(), StoreError> {
+        self.ask(|answer| Request::Withdraw(table, ids, answer)).await
+    }
+
     /// Merges what was committed into the indexes, which happens on its own now and then.
     ///
     /// # Errors

@@ -205,9 +205,9 @@ pub(super) enum DropReason {
     Expired = 1,
     /// Its space was needed for entries with more effort per byte.
     Evicted = 2,
-    /// Withdrawn. Nothing is any longer; files of version 1 may have such ids.
+    /// Withdrawn by its own poster, who has not put it to any node.
     Retracted = 3,
-    /// Refused for a reason that its id commits to, likewise.
+    /// Refused for a reason that its id commits to. Nothing is any longer; files of version 1 may have such ids.
     Refused = 4,
 }
 

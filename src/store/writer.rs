@@ -4,6 +4,7 @@ mod intake;
 
 use std::{sync::Arc, thread::JoinHandle};
 
+use p2pdb_protocol::id::{EntryId, TableId};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::intake::{Committed, NewEntry};
@@ -30,6 +31,7 @@ pub(super) enum Request {
     Merge(Answer<()>),
     Digests(Vec<FreshDigest>),
     Sweep(Answer<Swept>),
+    Withdraw(TableId, Vec<EntryId>, Answer<()>),
     Compact(Answer<bool>),
     Close(Answer<()>),
 }
@@ -76,6 +78,7 @@ impl Writer {
                     }
                     let _ = self.jobs.blocking_send(Job::Sweep(answer));
                 }
+                Some(Request::Withdraw(table, ids, answer)) => self.ask(Job::Withdraw(table, ids, answer)),
                 Some(Request::Compact(answer)) => self.ask(Job::Compact(answer)),
                 // If the merger is busy, the next one who asks computes them again.
                 Some(Request::Digests(digests)) => drop(self.jobs.try_send(Job::Digests(digests))),
@@ -108,7 +111,10 @@ impl Writer {
         if self.is_full()
             && let Err(error) = self.make_room()
         {
-            tracing::warn!(%error, "the log could not be merged into the indexes, and is tried again");
+            tracing::warn!(
+                error = error.with_causes(),
+                "the log could not be merged into the indexes, and is tried again"
+            );
         }
     }
 
@@ -159,7 +165,7 @@ impl Writer {
         let (done, merged) = oneshot::channel();
         self.ask(Job::Merge(done));
         if let Ok(Err(error)) = merged.blocking_recv() {
-            tracing::warn!(%error, "the log is merged at the next opening");
+            tracing::warn!(error = error.with_causes(), "the log is merged at the next opening");
         }
         // It may be rewriting segments.
         drop(self.jobs);

@@ -10,7 +10,10 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
-use p2pdb_protocol::message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync};
+use p2pdb_protocol::{
+    limits,
+    message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync},
+};
 
 use crate::{
     swarm::{Config, KadMode, ip_limits},
@@ -22,8 +25,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Concurrent streams of one operation on one connection, both ways: those of a peer that keeps to its share, of this end,
 /// and of those that are just closing.
 const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
-/// Provider records that a node keeps for others.
-const MAX_PROVIDED_KEYS: usize = 4096;
 /// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
 const MAX_IHAVE: usize = 512;
 const MAX_GOSSIP_BYTES: usize = 32 << 10;
@@ -127,7 +128,8 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
         kad::store::MemoryStoreConfig {
             // Only provider records are used: nobody's values are kept.
             max_records: 0,
-            max_provided_keys: MAX_PROVIDED_KEYS,
+            // Those of others, for which room is made before it is full, and the own ones.
+            max_provided_keys: super::dht::MAX_PROVIDED_KEYS + limits::MAX_TABLES + 1,
             max_providers_per_key: 20,
             ..Default::default()
         },

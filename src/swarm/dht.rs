@@ -1,6 +1,6 @@
 //! The DHT's side of the event loop: who mirrors which table (SPEC 11.2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use libp2p::{
     PeerId,
@@ -16,12 +16,50 @@ const PROVIDER_KEY_BYTES: usize = 32;
 /// Providers of one table that are wanted of the DHT.
 const MAX_PROVIDERS: usize = 64;
 
+/// Provider records that a node keeps for others.
+pub(super) const MAX_PROVIDED_KEYS: usize = 4096;
+/// Provider records that are kept of one peer: as many tables as its record can name (SPEC 7.1).
+const MAX_PROVIDED_BY_PEER: usize = limits::MAX_TABLES;
+
 /// What the event loop remembers of the DHT.
 #[derive(Debug, Default)]
 pub(super) struct Dht {
+    provided: Provided,
     /// Tables that nobody was there to be told of.
     unpublished: HashSet<kad::RecordKey>,
     finding: HashMap<QueryId, (HashSet<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
+}
+
+/// Whose records are kept for others: keys are free to make up, and who fills the store must not keep out the others.
+#[derive(Debug, Default)]
+struct Provided {
+    of: HashMap<PeerId, VecDeque<kad::RecordKey>>,
+    total: usize,
+}
+
+impl Provided {
+    /// Notes a record; gives one that has to go for it: the oldest of this peer, or of the one with the most.
+    fn add(&mut self, peer: PeerId, key: &kad::RecordKey) -> Option<(PeerId, kad::RecordKey)> {
+        let own = self.of.entry(peer).or_default();
+        if own.contains(key) {
+            return None;
+        }
+        own.push_back(key.clone());
+        let is_over = own.len() > MAX_PROVIDED_BY_PEER;
+        self.total += 1;
+        if !is_over && self.total <= MAX_PROVIDED_KEYS {
+            return None;
+        }
+        let most = || self.of.iter().max_by_key(|(_, keys)| keys.len()).map(|(peer, _)| *peer);
+        let loser = if is_over { peer } else { most()? };
+        let keys = self.of.get_mut(&loser)?;
+        let oldest = keys.pop_front()?;
+        if keys.is_empty() {
+            self.of.remove(&loser);
+        }
+        self.total -= 1;
+        Some((loser, oldest))
+    }
 }
 
 impl EventLoop {
@@ -63,8 +101,12 @@ impl EventLoop {
         }
         record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
         record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
-        // A full store takes no more: others of the nearest nodes will.
-        let _ = self.swarm.behaviour_mut().kad.store_mut().add_provider(record);
+        let kept = self.swarm.behaviour_mut().kad.store_mut();
+        if let Some((loser, key)) = self.dht.provided.add(record.provider, &record.key) {
+            kept.remove_provider(&key, &loser);
+        }
+        // It takes every record but those of a table with too many providers.
+        let _ = kept.add_provider(record);
     }
 
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
@@ -94,5 +136,46 @@ impl EventLoop {
     pub(super) fn refresh_dht(&mut self) {
         // It fails as long as no peer is known, and then there is nothing to refresh.
         let _ = self.swarm.behaviour_mut().kad.bootstrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn key(number: usize) -> kad::RecordKey {
+        kad::RecordKey::new(&number.to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_of_records_pushes_out_its_own_and_no_others() {
+        let (mut provided, honest) = (Provided::default(), PeerId::random());
+        assert_eq!(provided.add(honest, &key(0)), None);
+        let flooders: Vec<PeerId> = (0..40).map(|_| PeerId::random()).collect();
+        for number in 1..20_000 {
+            let flooder = *flooders.get(number % flooders.len()).unwrap();
+            let gone = provided.add(flooder, &key(number));
+            assert!(gone.is_none_or(|(loser, _)| loser != honest));
+            assert!(provided.total <= MAX_PROVIDED_KEYS);
+        }
+        assert_eq!(provided.total, MAX_PROVIDED_KEYS);
+        assert!(provided.of.values().all(|keys| keys.len() <= MAX_PROVIDED_BY_PEER));
+        assert_eq!(provided.of.values().map(VecDeque::len).sum::<usize>(), provided.total);
+        // The honest one goes on as well, and what is told again takes no further place.
+        assert!(provided.add(honest, &key(20_000)).is_some_and(|(loser, _)| loser != honest));
+        assert_eq!(provided.add(honest, &key(20_000)), None);
+        assert_eq!(provided.of.get(&honest).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn one_peer_gets_as_many_places_as_it_can_have_tables() {
+        let (mut provided, peer) = (Provided::default(), PeerId::random());
+        for number in 0..MAX_PROVIDED_BY_PEER {
+            assert_eq!(provided.add(peer, &key(number)), None);
+        }
+        assert_eq!(provided.add(peer, &key(9999)), Some((peer, key(0))));
+        assert_eq!(provided.total, MAX_PROVIDED_BY_PEER);
     }
 }

@@ -177,6 +177,7 @@ impl EventLoop {
             }
             SwarmEvent::ExternalAddrConfirmed { address } => {
                 tracing::info!(%address, "reachable from outside");
+                self.emit(Event::Listening { address });
             }
             _ => {}
         }

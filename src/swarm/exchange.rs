@@ -6,8 +6,9 @@ use libp2p::{
     PeerId,
     request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
 };
-use p2pdb_protocol::message::{
-    Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put, sync::Sync,
+use p2pdb_protocol::{
+    limits,
+    message::{Operation, Reply, Status, get::Get, hello::Hello, index::Index, put::Put, sync::Sync},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,49 @@ use crate::{
 
 /// When a peer that found us busy should come back, in milliseconds.
 const RETRY_AFTER_MS: u64 = 2_000;
+
+/// Answers of so many bytes are charged to nobody: each is less than what a stream takes anyway.
+const SMALL_ANSWER: usize = 4 << 10;
+/// A peer gets this part of the bytes that unread answers may take, but room for the longest two at least.
+const UNREAD_SHARE: usize = 8;
+const LEAST_UNREAD: usize = 2 * limits::SYNC_RESPONSE_BYTES;
+
+/// Answers that peers have not taken yet. Who asks and does not read must not make the node keep it all.
+#[derive(Debug, Clone)]
+pub(super) struct Unread {
+    budget: wire::Budget,
+    shares: Shares,
+}
+
+impl Unread {
+    /// At most so many bytes over all peers.
+    pub(super) fn new(bytes: usize) -> Self {
+        let share = (bytes / UNREAD_SHARE).max(LEAST_UNREAD);
+        Self { budget: wire::Budget::new(bytes), shares: Shares::new(share) }
+    }
+
+    /// The encoded reply; or that this node is busy, if too much is unread.
+    fn encode<O: Operation>(&self, peer: PeerId, reply: &Reply<O::Response>) -> Option<Outgoing<O>> {
+        let response = encode::<O>(reply)?;
+        if response.len() <= SMALL_ANSWER {
+            return Some(response);
+        }
+        let share = self.shares.take_many(peer, response.len());
+        match share.and_then(|share| Some((share, self.budget.take(response.len())?))) {
+            Some(held) => Some(response.holding(held)),
+            None => encode::<O>(&Reply::retry(Status::Busy, RETRY_AFTER_MS)),
+        }
+    }
+}
+
+type Outgoing<O> = wire::Response<<O as Operation>::Response>;
+
+fn encode<O: Operation>(reply: &Reply<O::Response>) -> Option<Outgoing<O>> {
+    let response = wire::Response::encode(reply, O::MAX_RESPONSE);
+    response
+        .inspect_err(|error| tracing::error!(operation = O::NAME, %error, "an answer cannot be sent"))
+        .ok()
+}
 
 /// A request of a peer.
 #[derive(Debug)]
@@ -56,27 +100,33 @@ impl<O: Operation> Incoming<O> {
 
     /// Gives up the request's bytes and its place among those of the peer, and keeps the way back.
     pub fn into_responder(self) -> Responder<O> {
-        Responder { noted: self.conduct.map(|conduct| (self.peer, conduct)), ..self.responder }
+        Responder { noted: self.conduct, ..self.responder }
     }
 }
 
 /// Answers one request. Dropped without an answer, the peer sees its stream close.
 #[derive(Debug)]
 pub struct Responder<O: Operation> {
-    channel: ResponseChannel<Reply<O::Response>>,
+    peer: PeerId,
+    channel: ResponseChannel<Outgoing<O>>,
     commands: mpsc::Sender<Command>,
-    noted: Option<(PeerId, Conduct)>,
+    unread: Unread,
+    noted: Option<Conduct>,
 }
 
 impl<O: Exchange> Responder<O> {
-    /// Sends the reply, and reports what was noted of the peer.
+    /// Sends the reply, or that this node is busy, if the peer, or all together, leave too much unread; and reports what was
+    /// noted of the peer.
     pub async fn send(self, reply: Reply<O::Response>) {
-        let Self { channel, commands, noted } = self;
+        let Self { peer, channel, commands, unread, noted } = self;
+        let response = unread.encode::<O>(peer, &reply);
         let respond: Command = Box::new(move |event_loop| {
-            if let Some((peer, conduct)) = noted {
+            if let Some(conduct) = noted {
                 event_loop.report(peer, conduct);
             }
-            event_loop.respond::<O>(channel, reply);
+            if let Some(response) = response {
+                event_loop.respond::<O>(channel, response);
+            }
         });
         let _ = commands.send(respond).await;
     }
@@ -90,6 +140,7 @@ pub(super) struct Outlets {
     pub(super) put: Outlet<Incoming<Put>>,
     pub(super) sync: Outlet<Incoming<Sync>>,
     pub(super) announced: Outlet<Announced>,
+    pub(super) unread: Unread,
 }
 
 /// A bounded queue of which each peer gets a share.
@@ -164,8 +215,7 @@ exchange!(Get, get);
 exchange!(Put, put);
 exchange!(Sync, sync);
 
-type ExchangeEvent<O> =
-    request_response::Event<Received<<O as Operation>::Request>, Reply<<O as Operation>::Response>>;
+type ExchangeEvent<O> = request_response::Event<Received<<O as Operation>::Request>, Outgoing<O>>;
 
 impl EventLoop {
     pub(super) fn on_exchange<O: Exchange>(&mut self, event: ExchangeEvent<O>) {
@@ -173,8 +223,10 @@ impl EventLoop {
             request_response::Event::Message { peer, message, .. } => match message {
                 Message::Request { request, channel, .. } => self.on_request::<O>(peer, request, channel),
                 Message::Response { request_id, response } => {
-                    if let Some(waiting) = O::waiting(&mut self.waiting).remove(&request_id) {
-                        let _ = waiting.send(Ok(response));
+                    if let Some(waiting) = O::waiting(&mut self.waiting).remove(&request_id)
+                        && let Some(reply) = response.into_reply()
+                    {
+                        let _ = waiting.send(Ok(reply));
                     }
                 }
             },
@@ -211,7 +263,7 @@ impl EventLoop {
         &mut self,
         peer: PeerId,
         request: Received<O::Request>,
-        channel: ResponseChannel<Reply<O::Response>>,
+        channel: ResponseChannel<Outgoing<O>>,
     ) {
         let refusal = match request.request {
             Err(Rejected::Malformed) => {
@@ -221,7 +273,8 @@ impl EventLoop {
             Err(Rejected::Overloaded) => Reply::retry(Status::Busy, RETRY_AFTER_MS),
             Ok(_) => {
                 if let Some((place, share)) = O::outlet(&self.outlets).reserve(peer) {
-                    let responder = Responder { channel, commands: self.own_commands.clone(), noted: None };
+                    let (commands, unread) = (self.own_commands.clone(), self.outlets.unread.clone());
+                    let responder = Responder { peer, channel, commands, unread, noted: None };
                     let origin = self.origin(&peer);
                     let conduct = None;
                     return place.send(Incoming { peer, origin, request, conduct, responder, _share: share });
@@ -229,16 +282,14 @@ impl EventLoop {
                 Reply::retry(Status::Busy, RETRY_AFTER_MS)
             }
         };
-        self.respond::<O>(channel, refusal);
+        if let Some(refusal) = encode::<O>(&refusal) {
+            self.respond::<O>(channel, refusal);
+        }
     }
 
-    fn respond<O: Exchange>(
-        &mut self,
-        channel: ResponseChannel<Reply<O::Response>>,
-        reply: Reply<O::Response>,
-    ) {
-        // The peer may have gone; then nobody misses the reply.
-        if O::behaviour(self.swarm.behaviour_mut()).send_response(channel, reply).is_ok() {
+    fn respond<O: Exchange>(&mut self, channel: ResponseChannel<Outgoing<O>>, response: Outgoing<O>) {
+        // The peer may have gone; then nobody misses the answer.
+        if O::behaviour(self.swarm.behaviour_mut()).send_response(channel, response).is_ok() {
             self.answering += 1;
         }
     }

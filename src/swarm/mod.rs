@@ -90,7 +90,7 @@ pub struct Limits {
     pub per_ip: IpLimits,
     /// Resident memory of the process, in bytes, above which no new connection is taken.
     pub memory_bytes: usize,
-    /// Bytes of requests held at the same time.
+    /// Bytes of requests held at the same time, and as many of answers that peers have not taken yet.
     pub request_bytes: usize,
 }
 
@@ -191,9 +191,9 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// The swarm listens here.
+    /// Peers may find this end here: it listens there, or it was confirmed from outside.
     Listening {
-        /// The address, without peer id.
+        /// The address.
         address: Multiaddr,
     },
 }
@@ -269,6 +269,7 @@ pub async fn start(
     let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
     let (sync, sync_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
     let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
+    let unread = exchange::Unread::new(config.limits.request_bytes);
     let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
     let event_loop = event_loop::EventLoop::new(
         swarm,
@@ -277,7 +278,7 @@ pub async fn start(
         command_queue,
         commands,
         events,
-        exchange::Outlets { hello, index, get, put, sync, announced },
+        exchange::Outlets { hello, index, get, put, sync, announced, unread },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
     let inbox = Inbox {

@@ -1,4 +1,4 @@
-//! A bound for each peer on what is shared by all.
+//! A bound for each peer on what is shared by all: places, or bytes.
 
 use std::{
     collections::HashMap,
@@ -22,14 +22,19 @@ impl Shares {
 
     /// A place for `peer`, until it is dropped; none if the peer has its share already.
     pub(super) fn take(&self, peer: PeerId) -> Option<Share> {
+        self.take_many(peer, 1)
+    }
+
+    /// Several places at once, or none.
+    pub(super) fn take_many(&self, peer: PeerId, places: usize) -> Option<Share> {
         let mut taken = self.lock();
-        let count = taken.entry(peer).or_default();
-        if *count >= self.most {
+        let before = taken.get(&peer).copied().unwrap_or_default();
+        if places > self.most - before {
             return None;
         }
-        *count += 1;
+        taken.insert(peer, before + places);
         drop(taken);
-        Some(Share { shares: self.clone(), peer })
+        Some(Share { shares: self.clone(), peer, places })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, usize>> {
@@ -42,13 +47,14 @@ impl Shares {
 pub(super) struct Share {
     shares: Shares,
     peer: PeerId,
+    places: usize,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut taken = self.shares.lock();
         if let Some(count) = taken.get_mut(&self.peer) {
-            *count -= 1;
+            *count -= self.places;
             if *count == 0 {
                 // Only who has a place is remembered.
                 taken.remove(&self.peer);
@@ -71,5 +77,16 @@ mod tests {
         drop(held);
         assert!(shares.lock().is_empty());
         assert!(shares.take(greedy).is_some());
+    }
+
+    #[test]
+    fn several_places_are_taken_together_or_not_at_all() {
+        let (shares, peer) = (Shares::new(10), PeerId::random());
+        let most = shares.take_many(peer, 7);
+        assert!(most.is_some() && shares.take_many(peer, 4).is_none());
+        assert!(shares.take_many(peer, usize::MAX).is_none());
+        assert!(shares.take_many(peer, 3).is_some());
+        drop(most);
+        assert!(shares.take_many(peer, 10).is_some());
     }
 }

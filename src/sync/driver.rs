@@ -326,7 +326,7 @@ fn stuck(error: &StoreError) -> Happened {
     match error {
         // The next round finds it less busy.
         StoreError::Busy => tracing::debug!("the store is busy with other indexes: reconciliation stops"),
-        error => tracing::error!(%error, "reconciliation stops"),
+        error => tracing::error!(error = error.with_causes(), "reconciliation stops"),
     }
     Happened::Stuck
 }

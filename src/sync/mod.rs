@@ -155,7 +155,7 @@ impl Context {
             Mirror::All => match self.store.tables().await {
                 Ok(tables) => tables.into_iter().map(|summary| summary.table).collect(),
                 Err(error) => {
-                    tracing::error!(%error, "the tables could not be read");
+                    tracing::error!(error = error.with_causes(), "the tables could not be read");
                     Vec::new()
                 }
             },

@@ -49,7 +49,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy => tracing::debug!("the store is busy: reconciliation stops"),
-            error => tracing::error!(%error, "reconciliation stops"),
+            error => tracing::error!(error = error.with_causes(), "reconciliation stops"),
         }
         Self::Ended(End::Cut(Cut::Closed))
     }

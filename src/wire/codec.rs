@@ -1,6 +1,6 @@
 //! The request-response codec: an unsigned varint with the length, then one CBOR object (SPEC 8.1).
 
-use std::{io, marker::PhantomData, sync::Arc, time::Duration};
+use std::{any::Any, io, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
@@ -16,7 +16,11 @@ const MAX_PREFIX: usize = 4;
 /// sends.
 const STEP: usize = 64 << 10;
 
-/// Bytes of requests that a node holds at the same time, over all peers and operations.
+/// Requests of so many bytes are not charged to the budget: they are no more than what a stream takes anyway, and who uses up
+/// the budget must not keep out everybody's small ones.
+const SMALL_REQUEST: usize = 4 << 10;
+
+/// Bytes that a node holds at the same time, over all peers and operations: of requests, or of answers.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Semaphore>);
 
@@ -27,7 +31,8 @@ impl Budget {
         Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
     }
 
-    fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// So many bytes of it, until they are dropped; none if they are not there.
+    pub(crate) fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }
@@ -60,6 +65,61 @@ impl<T> Received<T> {
     }
 }
 
+/// A response: one that came off the wire, or the encoding of one that goes out.
+#[derive(Debug)]
+pub struct Response<T>(Way<T>);
+
+#[derive(Debug)]
+enum Way<T> {
+    In(Reply<T>),
+    Out { body: Vec<u8>, _held: Option<Box<dyn Any + Send>> },
+}
+
+impl<T: serde::Serialize> Response<T> {
+    /// Encodes a reply of an operation that goes out.
+    ///
+    /// # Errors
+    /// If it is longer than `max` bytes, or cannot be encoded.
+    pub fn encode(reply: &Reply<T>, max: usize) -> io::Result<Self> {
+        Ok(Self(Way::Out { body: encode(reply, max)?, _held: None }))
+    }
+}
+
+impl<T> Response<T> {
+    /// Length of the encoding that goes out, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Way::In(_) => 0,
+            Way::Out { body, .. } => body.len(),
+        }
+    }
+
+    /// Whether nothing goes out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same, and what it holds until the peer has taken all of it, or it is given up.
+    #[must_use]
+    pub fn holding(mut self, what: impl Any + Send) -> Self {
+        if let Way::Out { _held, .. } = &mut self.0 {
+            *_held = Some(Box::new(what));
+        }
+        self
+    }
+
+    /// The reply that came; none of one that goes out.
+    #[must_use]
+    pub fn into_reply(self) -> Option<Reply<T>> {
+        match self.0 {
+            Way::In(reply) => Some(reply),
+            Way::Out { .. } => None,
+        }
+    }
+}
+
 /// Reads and writes the frames of one operation.
 #[derive(Debug, Clone)]
 pub struct Codec<O> {
@@ -79,7 +139,7 @@ impl<O: Operation> Codec<O> {
 impl<O: Operation> request_response::Codec for Codec<O> {
     type Protocol = StreamProtocol;
     type Request = Received<O::Request>;
-    type Response = Reply<O::Response>;
+    type Response = Response<O::Response>;
 
     async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
     where
@@ -91,7 +151,8 @@ impl<O: Operation> request_response::Codec for Codec<O> {
             if length > O::MAX_REQUEST {
                 return Ok(Received::rejected(Rejected::Malformed));
             }
-            let Some(mut held) = budget.take(length.min(STEP)) else {
+            let charged = if length <= SMALL_REQUEST { 0 } else { length.min(STEP) };
+            let Some(mut held) = budget.take(charged) else {
                 return Ok(Received::rejected(Rejected::Overloaded));
             };
             let mut frame = Vec::with_capacity(length.min(STEP));
@@ -128,7 +189,7 @@ impl<O: Operation> request_response::Codec for Codec<O> {
         let mut frame = Vec::with_capacity(length.min(STEP));
         read_step(io, &mut frame, length).await?;
         read_end(io).await?;
-        lenient::from_slice(&frame).map_err(|e| invalid(e.to_string()))
+        lenient::from_slice(&frame).map(|reply| Response(Way::In(reply))).map_err(|e| invalid(e.to_string()))
     }
 
     async fn write_request<T>(
@@ -141,7 +202,7 @@ impl<O: Operation> request_response::Codec for Codec<O> {
         T: AsyncWrite + Unpin + Send,
     {
         let request = request.request.map_err(|_| invalid("a rejected request was sent".to_owned()))?;
-        write_frame(io, &request, O::MAX_REQUEST).await
+        write_frame(io, &encode(&request, O::MAX_REQUEST)?).await
     }
 
     async fn write_response<T>(
@@ -153,7 +214,10 @@ impl<O: Operation> request_response::Codec for Codec<O> {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, &response, O::MAX_RESPONSE).await
+        let Way::Out { body, .. } = &response.0 else {
+            return Err(invalid("a response that came was sent".to_owned()));
+        };
+        write_frame(io, body).await
     }
 }
 
@@ -194,17 +258,17 @@ async fn read_end<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<()> {
     }
 }
 
-async fn write_frame<T, M>(io: &mut T, message: &M, max: usize) -> io::Result<()>
-where
-    T: AsyncWrite + Unpin,
-    M: serde::Serialize + Sync,
-{
+fn encode<M: serde::Serialize>(message: &M, max: usize) -> io::Result<Vec<u8>> {
     let body = lenient::to_vec(message).map_err(|e| invalid(e.to_string()))?;
     if body.len() > max {
         let text = format!("a message of {} bytes, at most {max} may be sent", body.len());
         // Our own mistake, not the peer's.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    Ok(body)
+}
+
+async fn write_frame<T: AsyncWrite + Unpin>(io: &mut T, body: &[u8]) -> io::Result<()> {
     let mut prefix = Vec::with_capacity(MAX_PREFIX);
     let mut rest = body.len();
     while rest > 0x7f {
@@ -214,11 +278,11 @@ where
     prefix.push(rest as u8);
     // One write for short messages: the prefix must not travel in a packet of its own.
     if body.len() <= 4096 {
-        prefix.extend_from_slice(&body);
+        prefix.extend_from_slice(body);
         io.write_all(&prefix).await?;
     } else {
         io.write_all(&prefix).await?;
-        io.write_all(&body).await?;
+        io.write_all(body).await?;
     }
     io.close().await
 }

@@ -5,7 +5,7 @@ mod codec;
 use libp2p::StreamProtocol;
 use p2pdb_protocol::{message::Operation, network::Network};
 
-pub use self::codec::{Budget, Codec, Received, Rejected};
+pub use self::codec::{Budget, Codec, Received, Rejected, Response};
 
 /// The libp2p protocol name of an operation in a network (SPEC 2.3).
 #[must_use]

@@ -15,6 +15,8 @@ mod gateway;
 mod get;
 mod import;
 mod live;
+#[path = "../load/load.rs"]
+mod load;
 mod put;
 mod reconcile;
 #[path = "../soak/soak.rs"]
@@ -35,7 +37,7 @@ use crate::support::bench::{Arguments, Bench};
 /// One benchmark.
 type Run = fn(&Bench) -> Result<()>;
 
-const ALL: [(&str, Run); 11] = [
+const ALL: [(&str, Run); 12] = [
     ("reconcile", reconcile::run),
     ("put", put::run),
     ("get", get::run),
@@ -58,6 +60,9 @@ fn main() -> ExitCode {
     // Only when it is asked for.
     if arguments.name.as_deref() == Some("soak") {
         return soak::run(&Bench::new("soak", &arguments));
+    }
+    if arguments.name.as_deref() == Some("load") {
+        return load::run(&Bench::new("load", &arguments));
     }
     let chosen: Vec<_> = ALL
         .into_iter()

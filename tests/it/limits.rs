@@ -14,6 +14,7 @@ use p2pdb::{
         },
         entry::Entry,
         filter::Filter,
+        id::EntryId,
         limits,
         message::{
             Operation, Reply, Status,
@@ -178,7 +179,10 @@ async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_st
     })
     .await;
     let (staller, other) = (joined(&network, &node).await, joined(&network, &node).await);
-    let ask = Filter::table(table_id(table())).to_request().unwrap();
+    // Long enough to be charged.
+    let ids = (0..200).map(|number| EntryId::from_bytes([number; 32])).collect();
+    let ask = Filter::ids(ids).to_request().unwrap();
+    let small = Filter::table(table_id(table())).to_request().unwrap();
     let status = async || match other.request::<Get>(node.node.peer(), &ask).await {
         Reply::Ok(_) => Status::Ok,
         Reply::Refused { status, .. } => status,
@@ -188,6 +192,8 @@ async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_st
     let almost = [prefix(limits::PUT_REQUEST_BYTES), vec![0; limits::PUT_REQUEST_BYTES - 1]].concat();
     let (release, _) = staller.hold::<Put>(node.node.peer(), almost.clone()).await;
     until("the node is busy", || async { status().await == Status::Busy }).await;
+    let answer = other.request::<Get>(node.node.peer(), &small).await;
+    assert!(matches!(answer, Reply::Ok(_)), "who asks for little is answered: {answer:?}");
     drop(release);
     until("the broken stream gives its bytes back", || async { status().await == Status::Ok }).await;
 

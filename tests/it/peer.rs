@@ -7,7 +7,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
-    noise,
+    kad, noise,
     request_response::{self, Message, OutboundRequestId, ProtocolSupport},
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
     tcp, yamux,
@@ -27,14 +27,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::support::{eventually, now, until};
 
-/// Commands and announces that wait.
+/// Commands, and announces of tables, that wait.
 const QUEUE: usize = 64;
+/// Announces of entries that wait: of all that a test puts.
+const MAX_HEARD: usize = 1024;
 
-/// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to.
+/// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to; it may read
+/// the answer only when it is told to.
 #[derive(Debug)]
 pub(crate) struct Raw {
     bytes: Vec<u8>,
     hold: Option<oneshot::Receiver<()>>,
+    deaf: Option<oneshot::Receiver<()>>,
+}
+
+impl From<Vec<u8>> for Raw {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, hold: None, deaf: None }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -51,7 +61,7 @@ impl request_response::Codec for RawCodec {
     {
         let mut bytes = Vec::new();
         io.read_to_end(&mut bytes).await?;
-        Ok(Raw { bytes, hold: None })
+        Ok(bytes.into())
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Vec<u8>>
@@ -73,7 +83,11 @@ impl request_response::Codec for RawCodec {
             // The test that holds it may be over.
             let _ = hold.await;
         }
-        io.close().await
+        io.close().await?;
+        if let Some(deaf) = raw.deaf {
+            let _ = deaf.await;
+        }
+        Ok(())
     }
 
     async fn write_response<T>(
@@ -94,6 +108,7 @@ impl request_response::Codec for RawCodec {
 struct Behaviour {
     identify: identify::Behaviour,
     gossip: gossipsub::Behaviour,
+    kad: kad::Behaviour<kad::store::MemoryStore>,
     hello: request_response::Behaviour<RawCodec>,
     index: request_response::Behaviour<RawCodec>,
     get: request_response::Behaviour<RawCodec>,
@@ -118,6 +133,14 @@ impl Behaviour {
         Self {
             identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
             gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, gossip).unwrap(),
+            kad: kad::Behaviour::with_config(
+                key.public().to_peer_id(),
+                kad::store::MemoryStore::with_config(
+                    key.public().to_peer_id(),
+                    kad::store::MemoryStoreConfig { max_provided_keys: 1 << 20, ..Default::default() },
+                ),
+                kad::Config::new(wire::kad_protocol_name(network)),
+            ),
             hello: exchange(wire::protocol_name::<Hello>(network)),
             index: exchange(wire::protocol_name::<Index>(network)),
             get: exchange(wire::protocol_name::<Get>(network)),
@@ -258,7 +281,7 @@ impl Peer {
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();
         let (commands, queue) = mpsc::channel(QUEUE);
-        let (heard, hears) = mpsc::channel(QUEUE);
+        let (heard, hears) = mpsc::channel(MAX_HEARD);
         let (heard_tables, hears_tables) = mpsc::channel(QUEUE);
         let event_loop = EventLoop {
             swarm,
@@ -320,12 +343,12 @@ impl Peer {
         node: PeerId,
         bytes: Vec<u8>,
     ) -> oneshot::Receiver<Option<Vec<u8>>> {
-        self.send::<O>(node, Raw { bytes, hold: None }).await
+        self.send::<O>(node, bytes.into()).await
     }
 
     /// Sends raw bytes on a stream of an operation, and returns the raw answer; none if the stream closes.
     pub(crate) async fn ask<O: Operation>(&self, node: PeerId, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        self.send::<O>(node, Raw { bytes, hold: None }).await.await.unwrap()
+        self.send::<O>(node, bytes.into()).await.await.unwrap()
     }
 
     /// As [`Self::ask`], but keeps the stream open until the sender is dropped; does not wait for the answer.
@@ -335,7 +358,42 @@ impl Peer {
         bytes: Vec<u8>,
     ) -> (oneshot::Sender<()>, oneshot::Receiver<Option<Vec<u8>>>) {
         let (release, hold) = oneshot::channel();
-        (release, self.send::<O>(node, Raw { bytes, hold: Some(hold) }).await)
+        (release, self.send::<O>(node, Raw { hold: Some(hold), ..bytes.into() }).await)
+    }
+
+    /// As [`Self::begin`], but reads nothing of the answer until the sender is dropped.
+    pub(crate) async fn ignore<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+    ) -> (oneshot::Sender<()>, oneshot::Receiver<Option<Vec<u8>>>) {
+        let (release, deaf) = oneshot::channel();
+        (release, self.send::<O>(node, Raw { deaf: Some(deaf), ..bytes.into() }).await)
+    }
+
+    /// Tells the DHT that it provides tables of these keys, any number of them.
+    pub(crate) async fn provide(&self, node: PeerId, address: &Multiaddr, keys: Vec<[u8; 32]>) {
+        let address = address.clone();
+        self.tell(move |event_loop, done| {
+            let kad = &mut event_loop.swarm.behaviour_mut().kad;
+            kad.add_address(&node, address);
+            for key in keys {
+                kad.start_providing(key.to_vec().into()).unwrap();
+            }
+            done.send(()).unwrap();
+        })
+        .await;
+    }
+
+    /// Says something in a topic if anybody listens; whether it was sent.
+    pub(crate) async fn shout(&self, table: TableId, ids: &[EntryId]) -> bool {
+        let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
+        let ids: announce::Announce = List::try_from(ids.to_vec()).unwrap();
+        let data = lenient::to_vec(&ids).unwrap();
+        self.tell(move |event_loop, done| {
+            done.send(event_loop.swarm.behaviour_mut().gossip.publish(topic, data).is_ok()).unwrap();
+        })
+        .await
     }
 
     async fn send<O: Operation>(&self, node: PeerId, raw: Raw) -> oneshot::Receiver<Option<Vec<u8>>> {

@@ -1,7 +1,8 @@
 //! What goes on when nodes go away, and how one finds the others again.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::TcpListener, sync::Arc, time::Duration};
 
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use p2pdb::{
     ingest::Mirror,
     protocol::{filter::Filter, id::TableId},
@@ -102,6 +103,31 @@ async fn the_dht_knows_a_mirror_that_joined_through_another_node() {
     let late = crate::support::client(&network, &[&stranger.address]).await;
     until("the other node keeps the record", || async {
         late.swarm().mirrors(wanted).await.is_ok_and(|found| found.contains(&peer))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_learns_of_an_address_that_comes_later() {
+    let network = network();
+    // Whoever relays has to know where it is before it listens there.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let relay = TestNode::with(&network, &[], |config| {
+        config.swarm.listen = vec![address.clone()];
+        config.swarm.external = vec![address];
+        config.swarm.nat.relay_server = true;
+    })
+    .await;
+    let hidden = TestNode::with(&network, std::slice::from_ref(&relay.address), |config| {
+        config.swarm.nat.relay_client = true;
+        config.swarm.relay_patience = Duration::ZERO;
+    })
+    .await;
+    until("the relay can tell others of the way through it", || async {
+        let route = relay.node.routes().of(&hidden.node.peer());
+        let is_relayed = |address: &Multiaddr| address.iter().any(|part| part == Protocol::P2pCircuit);
+        route.is_some_and(|route| route.addresses().any(|address| is_relayed(&address)))
     })
     .await;
 }

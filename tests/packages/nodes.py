@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROGRAM = os.environ["P2PDB"]
@@ -35,15 +35,15 @@ class Failed(Exception):
     """A command that should work did not, or something did not happen in time."""
 
 
-def command(home: Path, *arguments: str | Path) -> list[str]:
-    return [PROGRAM, "--home", str(home), "--json", *map(str, arguments)]
+def command(home: Path, *arguments: str | Path, inside: Sequence[str] = ()) -> list[str]:
+    """The command line; `inside` goes before it, and runs it elsewhere."""
+    return [*inside, PROGRAM, "--home", str(home), "--json", *map(str, arguments)]
 
 
-def p2pdb(home: Path, *arguments: str | Path, timeout: float = 120):
+def p2pdb(home: Path, *arguments: str | Path, timeout: float = 120, inside: Sequence[str] = ()):
     """The JSON answer of a command that has to work."""
-    done = subprocess.run(
-        command(home, *arguments), capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, check=False
-    )
+    line = command(home, *arguments, inside=inside)
+    done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, check=False)
     if done.returncode != 0:
         raise Failed(f"p2pdb {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr.strip()}")
     return json.loads(done.stdout) if done.stdout.strip() else None
@@ -68,21 +68,38 @@ def free_port() -> int:
 class Node:
     """A home, and the process that runs on it at times."""
 
-    def __init__(self, directory: Path, name: str, network: Path):
-        self.name, self.home = name, directory / name
-        self.listen = f"/ip4/127.0.0.1/tcp/{free_port()}"
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        network: Path,
+        listen: str | None = None,
+        inside: Sequence[str] = (),
+        settings: str = SETTINGS,
+    ):
+        self.name, self.home, self.inside = name, directory / name, inside
+        self.listen = listen or f"/ip4/127.0.0.1/tcp/{free_port()}"
         made = p2pdb(self.home, "init", "--network", network, "--listen", self.listen)
-        self.address = f"{self.listen}/p2p/{made['peer_id']}"
+        self.peer_id = made["peer_id"]
+        self.address = f"{self.listen}/p2p/{self.peer_id}"
         with (self.home / "config.toml").open("a") as config:
-            config.write(SETTINGS)
+            config.write(settings)
         self.process: subprocess.Popen | None = None
+        self.log_file = self.home / "log"
+        self.environment = ENVIRONMENT
+        # Greatest resident memory of all its processes that ended, in bytes.
+        self.peak = 0
 
     def start(self) -> float:
         """Runs it until it says that it can be reached; the seconds that took."""
         began = time.monotonic()
-        with (self.home / "log").open("a") as log:
+        with self.log_file.open("a") as log:
             self.process = subprocess.Popen(
-                command(self.home, "run"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=ENVIRONMENT
+                command(self.home, "run", inside=self.inside),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self.environment,
             )
         line = self.process.stdout.readline()
         if not line:
@@ -92,6 +109,7 @@ class Node:
 
     def end(self, number: signal.Signals) -> int:
         """Signals the process and waits for it; its exit status, negative for a signal."""
+        self.memory()
         process, self.process = self.process, None
         process.send_signal(number)
         try:
@@ -115,7 +133,16 @@ class Node:
         return json.loads(done.stdout)
 
     def index(self, table: str) -> list[dict]:
-        return p2pdb(self.home, "index", table, "--peer", self.address)["buckets"]
+        return p2pdb(self.home, "index", table, "--peer", self.address, inside=self.inside)["buckets"]
+
+    def memory(self) -> int:
+        """The greatest resident memory so far, in bytes."""
+        if self.process and self.process.poll() is None:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            # One that is just ending has none.
+            if "VmHWM:" in status:
+                self.peak = max(self.peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+        return self.peak
 
     def log(self) -> str:
-        return (self.home / "log").read_text()[-2000:]
+        return self.log_file.read_text(errors="replace")[-2000:]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import export
 import records
+from checks import Checks
 from nodes import ENVIRONMENT, Failed, Node, command, p2pdb, wait_for
 
 RECORDS = int(os.environ.get("RECORDS", "5000"))
@@ -29,23 +30,6 @@ max_clock_ahead = 600
 epoch_seconds = 604800
 bootstrap = [{}]
 """
-
-
-class Checks:
-    """Counts what holds and what does not."""
-
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def check(self, holds: bool, what: str):
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if holds else 'FAIL'} {what}", flush=True)
-
-    def equal(self, found, expected, what: str):
-        self.check(found == expected, what if found == expected else f"{what}: got {found!r}, expected {expected!r}")
 
 
 class Story:

@@ -5,7 +5,14 @@ use libfuzzer_sys::fuzz_target;
 use p2pdb_protocol::{
     codec::lenient,
     filter::Filter,
-    message::{Operation, Reply, announce, get::Get, hello::Hello, index::Index, put::Put},
+    message::{
+        Operation, Reply, announce,
+        get::Get,
+        hello::Hello,
+        index::Index,
+        put::Put,
+        sync::{GroupsRequest, Question, Sync, SyncRequest, word_bytes, words},
+    },
     network::Network,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,6 +26,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
     let encoded = lenient::to_vec(&message).expect("a message can be encoded");
     let again: T = lenient::from_slice(&encoded).expect("what is encoded can be decoded");
     assert_eq!(again, message);
+    assert_eq!(lenient::to_vec(&again).ok(), Some(encoded), "one encoding for each message");
     Some(message)
 }
 
@@ -34,6 +42,22 @@ where
     None
 }
 
+fn filter(bytes: &[u8]) {
+    let network = Network::default();
+    let Some(request) = operation::<Get>(bytes, true) else { return };
+    let Ok(filter) = Filter::from_request(request, &network) else { return };
+    let request = filter.to_request().expect("a filter of a request is a request");
+    assert_eq!(Filter::from_request(request, &network).ok(), Some(filter));
+}
+
+fn question(bytes: &[u8]) {
+    let Some(request) = operation::<Sync>(bytes, true) else { return };
+    let Some(Question::Groups(asked)) = request.question() else { return };
+    let groups = Some(GroupsRequest::new(&asked));
+    let again = SyncRequest { groups, ..SyncRequest::default() };
+    assert_eq!(again.question(), Some(Question::Groups(asked)));
+}
+
 fuzz_target!(|input: (u8, &[u8])| {
     let (choice, bytes) = input;
     let is_request = choice & 8 == 0;
@@ -42,12 +66,15 @@ fuzz_target!(|input: (u8, &[u8])| {
         1 => drop(operation::<Put>(bytes, is_request)),
         2 => drop(operation::<Index>(bytes, is_request)),
         3 => drop(announce::decode(bytes)),
+        4 if is_request => filter(bytes),
+        4 => drop(operation::<Get>(bytes, false)),
+        5 if is_request => question(bytes),
+        5 => drop(operation::<Sync>(bytes, false)),
+        6 => drop(announce::decode_new_tables(bytes)),
         _ => {
-            let network = Network::default();
-            let Some(request) = operation::<Get>(bytes, is_request) else { return };
-            let Ok(filter) = Filter::from_request(request, &network) else { return };
-            let request = filter.to_request().expect("a filter of a request is a request");
-            assert_eq!(Filter::from_request(request, &network).ok(), Some(filter));
+            if let Some(words) = words(bytes) {
+                assert_eq!(word_bytes(words), bytes);
+            }
         }
     }
 });

@@ -15,11 +15,13 @@ fn check(key: &PublicKey) {
     assert_eq!(PublicKey::from_pem(&text).expect("what is written can be read").der(), key.der());
 }
 
-fuzz_target!(|text: &str| {
-    if let Ok(key) = PublicKey::from_pem(text) {
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(key) = PublicKey::from_der(bytes) {
+        assert_eq!(key.der(), bytes);
         check(&key);
     }
-    if let Ok(key) = PublicKey::from_der(text.as_bytes()) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    if let Ok(key) = PublicKey::from_pem(text) {
         check(&key);
     }
     if let Ok(key) = PrivateKey::from_pem(text, None) {

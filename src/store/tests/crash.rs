@@ -136,6 +136,7 @@ async fn busy_child() {
         match number % 16 {
             3 => drop(store.sweep().await.unwrap()),
             11 => store.merge().await.unwrap(),
+            13 => drop(store.compact().await.unwrap()),
             _ => {}
         }
     }

@@ -72,7 +72,7 @@ proptest! {
                         gone.push(stored.swap_remove(index.index(stored.len())).id());
                     }
                 }
-                drop_entries(&fixture.store, table(0), &gone).await;
+                fixture.store.withdraw(table(0), gone.to_vec()).await.unwrap();
                 fixture.store.commit(new).await.unwrap();
                 stored.append(&mut entries);
                 if reopen {
@@ -204,7 +204,7 @@ async fn ids_behind_many_dropped_ones_are_found_in_turn() {
     ids.retain(|id| bucket_of(id, network().bucket_bits) == 2);
     ids.sort_unstable();
     let last = ids.pop().unwrap();
-    drop_entries(&store, table(0), &ids).await;
+    store.withdraw(table(0), ids.to_vec()).await.unwrap();
     let page = store.bucket_ids(table(0), 0, 2, None, 100).await.unwrap();
     assert_eq!((page.ids, page.more), (vec![last], false));
     // Where nothing is in the scope, nothing is searched.

@@ -168,7 +168,7 @@ async fn write_the_files_of_this_version() {
     new.push(Draft { seed: 10, table: 1, expires: Some(START + 5), ..Draft::default() }.new_entry());
     new.push(Draft { seed: 11, recipients: vec![0, 1, 2], ..Draft::default() }.new_entry());
     fixture.store.commit(new.clone()).await.unwrap();
-    drop_entries(&fixture.store, table(0), &[new[0].entry.id()]).await;
+    fixture.store.withdraw(table(0), vec![new[0].entry.id()]).await.unwrap();
     fixture.store.index(table(0), 0).await.unwrap();
     fixture.store.compact().await.unwrap();
     // Not merged: what lies behind the mark is a part of the format, too.

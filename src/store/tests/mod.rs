@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 mod index;
 mod migrate;
+mod model;
 mod power;
 mod query;
 mod retention;
@@ -176,26 +177,6 @@ fn spoil(store: &Store, path: &Path, arrival: u64, spoil: impl FnOnce(&mut [u8])
     file.write_all_at(&bytes, location.offset.into()).unwrap();
 }
 
-/// Drops entries in a merge, as a sweep does, but of the test's choice. They stay known for ever.
-async fn drop_entries(store: &Store, table: TableId, ids: &[EntryId]) {
-    use keys::{Found, FoundBy};
-    store.merge().await.unwrap();
-    let Some(number) = store.core.live().number_of(&table) else { return };
-    let found = store.core.view(|view| {
-        let mut found = Vec::new();
-        for id in ids {
-            if let Some(schema::Place::Stored { arrival, created }) = view.place(number, *id)? {
-                let key = FoundBy::Epoch(number, network().epoch(created), *id);
-                found.push(Found { arrival, key });
-            }
-        }
-        Ok(found)
-    });
-    let drop =
-        |batch: &mut batch::Batch<'_>| batch.remove(&found.unwrap(), Some(schema::DropReason::Retracted));
-    merge::step(&store.core, drop).unwrap();
-}
-
 async fn verified(store: &Store) -> Report {
     let report = store.verify(|_| {}).await.unwrap();
     assert!(report.is_clean() && report.sums_compared, "{report:?}");
@@ -250,7 +231,7 @@ async fn a_dropped_id_stays_known_and_its_entry_is_not_taken_again() {
     let new = series(0, 2);
     let ids: Vec<_> = new.iter().map(|new| new.entry.id()).collect();
     fixture.store.commit(new.clone()).await.unwrap();
-    drop_entries(&fixture.store, table(0), &ids[..1]).await;
+    fixture.store.withdraw(table(0), ids[..1].to_vec()).await.unwrap();
     fixture.reopen().await;
     let asked = vec![ids[0], ids[1], EntryId::from_bytes([4; 32])];
     let known = fixture.store.known(table(0), asked).await.unwrap();
@@ -268,7 +249,7 @@ async fn tables_and_stats_count_what_is_stored() {
         [0, 0, 1].iter().zip(0..).map(|(table, seed)| Draft { table: *table, seed, ..Draft::default() });
     let new: Vec<_> = drafts.map(|draft| draft.new_entry()).collect();
     fixture.store.commit(new.clone()).await.unwrap();
-    drop_entries(&fixture.store, table(0), &[new[1].entry.id()]).await;
+    fixture.store.withdraw(table(0), vec![new[1].entry.id()]).await.unwrap();
     let bytes = |index: usize| new[index].entry.encoded().len() as u64;
     let summary = |number, newest_arrival, bytes| TableSummary {
         table: table(number),

@@ -161,7 +161,7 @@ async fn check(
     if !models.is_empty() {
         for index in dropped {
             let entry = &index.get(&models).entry;
-            drop_entries(&store, entry.header().table, &[entry.id()]).await;
+            store.withdraw(entry.header().table, vec![entry.id()]).await.unwrap();
         }
     }
     let mut gone = BTreeSet::new();
@@ -322,7 +322,7 @@ async fn an_entry_is_not_hashed_again_to_be_found_or_dropped() {
     let page = fixture.store.get(filter, None, usize::MAX).await.unwrap();
     assert_eq!(page.entries.iter().map(|(arrival, _)| *arrival).collect::<Vec<_>>(), [2]);
     assert!(fixture.store.verify(|_| {}).await.unwrap().problems > 0);
-    drop_entries(&fixture.store, table(0), &[id]).await;
+    fixture.store.withdraw(table(0), vec![id]).await.unwrap();
     // The frame has it still.
     let report = fixture.store.verify(|_| {}).await.unwrap();
     assert_eq!((report.entries, report.problems), (2, 1), "{report:?}");

@@ -246,7 +246,7 @@ async fn a_table_of_which_nothing_is_known_leaves_its_place_and_its_number_is_no
     verified(&fixture.store).await;
     // The last one goes too; numbers go on all the same.
     let id = Draft { table: 2, seed: 3, ..Draft::default() }.entry().id();
-    drop_entries(&fixture.store, table(2), &[id]).await;
+    fixture.store.withdraw(table(2), vec![id]).await.unwrap();
     fixture.reopen().await;
     stored(&fixture.store, &[Draft { table: 1, seed: 4, ..Draft::default() }]).await;
     assert_eq!(fixture.store.core.live().number_of(&table(1)), Some(4));

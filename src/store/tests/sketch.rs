@@ -94,7 +94,7 @@ proptest! {
                         gone.push(stored.swap_remove(index.index(stored.len())).id());
                     }
                 }
-                drop_entries(&fixture.store, table(0), &gone).await;
+                fixture.store.withdraw(table(0), gone.to_vec()).await.unwrap();
                 fixture.store.commit(new).await.unwrap();
                 stored.append(&mut entries);
                 check(&fixture.store, &stored).await;
@@ -143,7 +143,7 @@ async fn groups_are_kept_of_all_but_the_smallest_cells_and_of_a_level_that_follo
     check(&fixture.store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
     let drop = async |store: &Store, drafts: &mut Vec<Draft>, most: u64| {
         let gone = drafts.extract_if(.., |draft| draft.seed >= most).map(|draft| draft.entry().id());
-        drop_entries(store, table(0), &gone.collect::<Vec<_>>()).await;
+        store.withdraw(table(0), gone.collect()).await.unwrap();
         verified(store).await;
         check(store, &drafts.iter().map(Draft::entry).collect::<Vec<_>>()).await;
         kept_levels(store).get(&cell(1)).copied()

@@ -143,7 +143,7 @@ async fn every_kind_of_damage_is_found() {
         let mut new = series(0, 70);
         new.push(Draft { seed: 50, expires: Some(START + 5), ..Draft::default() }.new_entry());
         fixture.store.commit(new.clone()).await.unwrap();
-        drop_entries(&fixture.store, table(0), &[new[7].entry.id()]).await;
+        fixture.store.withdraw(table(0), vec![new[7].entry.id()]).await.unwrap();
         fixture.store.index(table(0), 0).await.unwrap();
         verified(&fixture.store).await;
         fixture.store.core.file.write(|txn| damage(txn).map(|()| ((), true))).unwrap();

@@ -79,7 +79,7 @@ impl Relay {
 
     async fn unknown(&self, table: TableId, ids: &[EntryId]) -> Result<Vec<EntryId>, Unfit> {
         let presences = self.context.store.known(table, ids.to_vec()).await.inspect_err(|error| {
-            tracing::error!(%error, "announced ids could not be looked up");
+            tracing::error!(error = error.with_causes(), "announced ids could not be looked up");
         });
         let presences = presences.map_err(|_| Unfit::Own)?;
         let unknown = ids.iter().zip(presences).filter(|(_, presence)| *presence == Presence::Unknown);

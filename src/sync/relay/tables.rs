@@ -65,7 +65,7 @@ impl Context {
                 Some(held.map(|summary| summary.table).collect())
             }
             Err(error) => {
-                tracing::error!(%error, "the tables could not be read");
+                tracing::error!(error = error.with_causes(), "the tables could not be read");
                 None
             }
         }

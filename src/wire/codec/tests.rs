@@ -5,8 +5,11 @@ use std::time::Duration;
 use futures::io::Cursor;
 use libp2p::request_response::Codec as _;
 use p2pdb_protocol::{
+    codec::bounded::List,
+    id::TableId,
     message::{
-        hello::{Hello, HelloRequest},
+        Status,
+        hello::{Hello, HelloRequest, HelloResponse},
         put::Put,
     },
     network::Network,
@@ -67,17 +70,39 @@ async fn long_and_wasteful_prefixes_are_errors() {
 }
 
 #[tokio::test]
-async fn requests_over_the_budget_are_rejected_until_earlier_ones_are_dropped() {
-    let bytes = written(HelloRequest::default()).await;
-    let mut codec = codec::<Hello>(bytes.len());
-    let first = read(&mut codec, &bytes).await.unwrap();
-    assert_eq!(read(&mut codec, &bytes).await.unwrap().request.unwrap_err(), Rejected::Overloaded);
+async fn requests_over_the_budget_are_rejected_until_earlier_ones_are_dropped_and_small_ones_are_not() {
+    let tables = List::try_from(vec![TableId::from_bytes([7; 32]); 200]).unwrap();
+    let long = written(HelloRequest { record: None, tables: Some(tables) }).await;
+    assert!(long.len() > SMALL_REQUEST);
+    let mut codec = codec::<Hello>(long.len());
+    let first = read(&mut codec, &long).await.unwrap();
+    assert_eq!(read(&mut codec, &long).await.unwrap().request.unwrap_err(), Rejected::Overloaded);
+    let small = written(HelloRequest::default()).await;
+    assert!(read(&mut codec, &small).await.unwrap().request.is_ok());
     drop(first);
-    assert!(read(&mut codec, &bytes).await.unwrap().request.is_ok());
+    assert!(read(&mut codec, &long).await.unwrap().request.is_ok());
 }
 
 #[tokio::test]
 async fn garbage_is_malformed() {
     let read = read(&mut codec::<Hello>(1000), &[3, 0xff, 0x00, 0x01]).await.unwrap();
     assert_eq!(read.request.unwrap_err(), Rejected::Malformed);
+}
+
+#[tokio::test]
+async fn a_response_holds_its_bytes_until_it_is_written_or_given_up() {
+    let reply: Reply<HelloResponse> = Reply::retry(Status::Busy, 7);
+    let (budget, name) = (Budget::new(100), protocol_name::<Hello>(&Network::default()));
+    let mut codec = codec::<Hello>(1000);
+    let response = |held| Response::encode(&reply, Hello::MAX_RESPONSE).unwrap().holding(held);
+    let given_up = response(budget.take(100).unwrap());
+    assert!(budget.take(1).is_none() && given_up.len() > 3);
+    drop(given_up);
+    let written = response(budget.take(100).unwrap());
+    let mut io = Cursor::new(Vec::new());
+    codec.write_response(&name, &mut io, written).await.unwrap();
+    assert!(budget.take(100).is_some());
+    let read = codec.read_response(&name, &mut Cursor::new(io.into_inner())).await.unwrap();
+    assert_eq!(read.into_reply(), Some(reply));
+    assert!(Response::encode(&Reply::Ok([0_u64; 10]), 5).is_err(), "longer than may be sent");
 }

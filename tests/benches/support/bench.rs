@@ -26,6 +26,12 @@ pub(crate) struct Arguments {
     /// Seed of the choices of the soak
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Connections of the load
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    connections: usize,
+    /// How long the load lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    seconds: u64,
     /// Print one JSON object per row instead of tables
     #[arg(long)]
     json: bool,
@@ -55,14 +61,16 @@ pub(crate) struct Bench {
     bits: Option<usize>,
     rounds: usize,
     seed: u64,
+    connections: usize,
+    seconds: u64,
     json: bool,
     test: bool,
 }
 
 impl Bench {
     pub(crate) fn new(name: &'static str, arguments: &Arguments) -> Self {
-        let Arguments { entries, bits, rounds, seed, json, .. } = *arguments;
-        Self { name, entries, bits, rounds, seed, json, test: arguments.is_test() }
+        let Arguments { entries, bits, rounds, seed, connections, seconds, json, .. } = *arguments;
+        Self { name, entries, bits, rounds, seed, connections, seconds, json, test: arguments.is_test() }
     }
 
     /// How often something is repeated that takes seconds.
@@ -73,6 +81,16 @@ impl Bench {
     /// Where random choices begin.
     pub(crate) const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Connections of the load.
+    pub(crate) const fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// How long the load lasts, in seconds.
+    pub(crate) const fn seconds(&self) -> u64 {
+        self.seconds
     }
 
     /// How many to take: what was asked for, else `default`; few in a test.

@@ -1,0 +1,54 @@
+"""The rows of the table one after the other: see `run`."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# What runs p2pdb is that of the other suite.
+sys.path.insert(1, str(Path(__file__).parent.parent / "packages"))
+
+import crash
+import hosts
+import network
+from nodes import Failed
+from world import World
+
+ROWS = {
+    "network": network.five_nodes,
+    "ipv6": network.ipv6,
+    "nat": network.behind_routers,
+    "crash": crash.run,
+}
+
+
+def main(arguments: list[str]) -> int:
+    if missing := hosts.can_run():
+        print(f"cannot make hosts: {missing}", file=sys.stderr)
+        return 1
+    long = "--long" in arguments
+    wanted = [argument for argument in arguments if not argument.startswith("--")]
+    seed = int(os.environ.get("SEED", "1"))
+    print(f"SEED={seed}")
+    with tempfile.TemporaryDirectory(prefix="p2pdb-faults-") as directory:
+        world = World(Path(directory), seed, long)
+        for name, rows in ROWS.items():
+            if wanted and not any(part in name for part in wanted):
+                continue
+            try:
+                rows(world)
+            except (Failed, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+                world.checks.check(False, f"{name}: {error}")
+                if world.rows:
+                    world.rows[-1].outcome = "FAILED"
+    world.table()
+    print(f"\n{world.checks.passed} passed, {world.checks.failed} failed")
+    return min(1, world.checks.failed)
+
+
+if __name__ == "__main__":
+    # A signal ends the nodes as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.exit(main(sys.argv[1:]))
