@@ -70,7 +70,7 @@ async fn a_peer_over_its_quota_is_told_so_and_others_go_on() {
     let node = TestNode::with(&network, &[], |config| {
         let rates = &mut config.rates;
         (rates.hellos, rates.indexes, rates.index_pages, rates.gets, rates.puts) = (2, 2, 2, 2, 2);
-        (rates.syncs, rates.sync_bytes) = (2, 64);
+        (rates.syncs, rates.sync_bytes) = (4, 64);
     })
     .await;
     let (greedy, modest) = (joined(&network, &node).await, joined(&network, &node).await);

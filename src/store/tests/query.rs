@@ -131,7 +131,7 @@ async fn check(
     let mut store = open_bounded(&path, &clock, bounds);
     let mut models: Vec<Model> = Vec::new();
     let mut seed = 0;
-    for (seconds, event, drafts) in batches {
+    for (number, (seconds, event, drafts)) in batches.into_iter().enumerate() {
         clock.set(clock.now() + seconds);
         match event {
             Event::Nothing => {}
@@ -142,7 +142,7 @@ async fn check(
             }
             Event::Kill => {
                 // A copy of the open files is what a kill leaves.
-                let killed = path.with_extension(seed.to_string());
+                let killed = path.with_extension(number.to_string());
                 copy(&path, &killed);
                 store.close().await.unwrap();
                 path = killed;
