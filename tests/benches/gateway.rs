@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use getrandom::SysRng;
 use p2pdb::{
     clock::{Clock, monotonic},
     config::{
@@ -15,9 +16,16 @@ use p2pdb::{
         home::{self, Overwrite},
     },
     gateway::{Gateway, GatewayConfig, NamedKey},
-    protocol::{card::TableCard, entry::Entry, keys::PrivateKey},
+    protocol::{
+        card::TableCard,
+        entry::Entry,
+        keys::PrivateKey,
+        network::Network,
+        seal::{Content, Draft},
+    },
     store::{NewEntry, Store, StoreOptions},
 };
+use rand_core::{Rng as _, UnwrapErr};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -26,7 +34,7 @@ use tokio::{
 
 use crate::support::{
     bench::{Bench, Row},
-    data::{Dataset, Spec},
+    data::{network, reader_key, table_key},
     samples::Samples,
 };
 
@@ -34,23 +42,34 @@ use crate::support::{
 const PAGE: usize = 100;
 /// Readers of the space, of which the daemon has one's key.
 const READERS: usize = 2;
+/// Length of all keys, in bits.
+const BITS: usize = 2048;
 /// Key: recipient and arrival. Value: the encoded entry.
 const PLAIN: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("by_recipient");
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let count = bench.count(10_000, 200);
-    let data = Dataset::new(Spec { readers: READERS, ..Spec::of(count, 2048) })?;
-    let me = data.reader_key(0)?;
-    let entries = data.entries()?;
+    let network = network();
+    let (table, readers) = (table_key(BITS)?, [reader_key(0, BITS)?, reader_key(1, BITS)?]);
+    let [me, _] = &readers;
+    let entries = seal(&network.network, &table, &readers, count)?;
     let directory = bench.scratch()?;
     let mine = count.div_ceil(READERS);
     let pages = mine.div_ceil(PAGE.min(bench.pick(PAGE, 20)));
     let limit = mine.div_ceil(pages);
     let rounds = bench.pick(20, 2);
-    let plain = plain(directory.path(), &entries, &me, limit, rounds)?;
+    let plain = plain(directory.path(), &entries, me, limit, rounds)?;
     bench.note("the daemon opens the entries");
+    let card = TableCard {
+        name: "bench".to_owned(),
+        network,
+        table_public: table.public_key().clone(),
+        table_private: None,
+        recipient_public: None,
+        recipient_private: None,
+    };
     let (cold, warm) =
-        bench.runtime()?.block_on(daemon(directory.path(), &data, entries, &me, limit, rounds))?;
+        bench.runtime()?.block_on(daemon(directory.path(), &card, entries, me, limit, rounds))?;
     let row = |what: &str, samples: &Samples| {
         Row::new()
             .text("what", what)
@@ -73,6 +92,27 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         ],
     );
     Ok(())
+}
+
+/// Entries of 1 KiB that their readers can open, one reader each, in turn.
+fn seal(network: &Network, table: &PrivateKey, readers: &[PrivateKey], count: usize) -> Result<Vec<Entry>> {
+    let (mut rng, now) = (UnwrapErr(SysRng), Clock::system().now());
+    let entries = readers.iter().cycle().take(count).map(|reader| {
+        let mut data = vec![0; 1024];
+        rng.fill_bytes(&mut data);
+        let draft = Draft {
+            table,
+            recipients: &[reader.public_key().clone()],
+            created: now,
+            expires: None,
+            content: &Content { media_type: "application/octet-stream".to_owned(), data },
+            author: None,
+        };
+        let sealed = draft.seal(&mut rng, network)?;
+        // At the price of 1 any work will do.
+        Ok(sealed.finish(&vec![0; sealed.puzzle(network).work_bytes()], network)?)
+    });
+    entries.collect()
 }
 
 /// The same pages of a plain database: a range of an index that has the entries in it.
@@ -123,28 +163,20 @@ fn plain(
 /// The first page right after the start, and all pages once the daemon has opened the entries.
 async fn daemon(
     directory: &Path,
-    data: &Dataset,
+    card: &TableCard,
     entries: Vec<Entry>,
     me: &PrivateKey,
     limit: usize,
     rounds: usize,
 ) -> Result<(Samples, Samples)> {
     let home = Home::create(&directory.join("home"))?;
-    let card = TableCard {
-        name: "bench".to_owned(),
-        network: data.network.clone(),
-        table_public: data.table.public_key().clone(),
-        table_private: None,
-        recipient_public: None,
-        recipient_private: None,
-    };
     let name = "bench".parse()?;
     home::write_secret(&home.table(&name), card.to_toml()?.as_bytes(), Overwrite::No)?;
-    let (count, network) = (entries.len(), data.network.network.clone());
+    let (count, network) = (entries.len(), card.network.network.clone());
     fs::create_dir(home.root().join("gateway"))?;
     let mirror = home.root().join("gateway/mirror.redb");
     let store = Store::open(&mirror, network.clone(), StoreOptions::default(), Clock::system())?;
-    let key = data.table.public_key();
+    let key = &card.table_public;
     for entries in entries.chunks(1024) {
         let new = entries.iter().map(|entry| NewEntry { entry: entry.clone(), key: key.clone() });
         store.commit(new.collect()).await?;

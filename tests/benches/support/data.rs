@@ -86,7 +86,7 @@ impl Dataset {
         let directory = directory()?;
         let table = Signer::new(spec.bits)?;
         let readers = (0..spec.readers)
-            .map(|index| Ok(key(&directory, &format!("reader{index}"), spec.bits)?.public_key().clone()))
+            .map(|index| Ok(reader_key(index, spec.bits)?.public_key().clone()))
             .collect::<Result<Vec<_>>>()?;
         let Spec { entries, bits, content_bytes, readers: count } = spec;
         let file = directory.join(format!("{entries}x{content_bytes}-rsa{bits}-{count}readers.export"));
@@ -96,11 +96,6 @@ impl Dataset {
             dataset.write().with_context(|| format!("cannot make {}", dataset.file.display()))?;
         }
         Ok(dataset)
-    }
-
-    /// The key of one of the readers.
-    pub(crate) fn reader_key(&self, index: usize) -> Result<PrivateKey> {
-        key(&directory()?, &format!("reader{index}"), self.spec.bits)
     }
 
     fn write(&self) -> Result<()> {
@@ -232,6 +227,11 @@ pub(crate) fn index_of(ids: impl Iterator<Item = EntryId>, network: &Network) ->
 /// The key of the table that entries of this length of key are in.
 pub(crate) fn table_key(bits: usize) -> Result<PrivateKey> {
     key(&directory()?, "table", bits)
+}
+
+/// The key of one of the readers.
+pub(crate) fn reader_key(index: usize, bits: usize) -> Result<PrivateKey> {
+    key(&directory()?, &format!("reader{index}"), bits)
 }
 
 /// Where files are kept from run to run.
