@@ -224,7 +224,9 @@ impl Node {
             }
             let own = self.store.summary(&TABLE, since);
             let residual = self.residual.clone();
-            Session::with_lead(setup, Lead { since, claim, own, residual, may_page }, now, &mut random)
+            let newest = self.store.newest();
+            let lead = Lead { since, claim, own, newest, residual, may_page };
+            Session::with_lead(setup, lead, now, &mut random)
         } else {
             Session::new(setup, now, &mut random)
         };
@@ -345,7 +347,7 @@ impl Node {
             }
             Output::OwnGroups { since, level } => {
                 let groups = self.store.groups(&TABLE, since, level);
-                outputs.extend(session.handle(Event::OwnGroups { groups }, now));
+                outputs.extend(session.handle(Event::OwnGroups { groups, newest: self.store.newest() }, now));
             }
             Output::Resolve { question, sids } => {
                 assert!(sids.len() <= MAX_RESOLVED);
