@@ -101,8 +101,9 @@ impl Spaces {
 
     /// Reads the cards again: `p2pdb table` may have changed them meanwhile. Blocks.
     pub(super) fn reload(&self) -> Result<(), HomeError> {
-        let names = self.home.table_names()?;
         let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: a card that is put meanwhile would be missing from the list, and its space gone until the next time.
+        let names = self.home.table_names()?;
         let mut found = BTreeMap::new();
         for name in names.into_iter().take(MAX_SPACES) {
             match self.load(&name, spaces.get(&name)) {
