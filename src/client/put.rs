@@ -1,19 +1,20 @@
 //! Puts an entry to several nodes and says what each of them did with it.
 
+pub(super) mod queue;
+
 use std::collections::HashSet;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::PeerId;
 use p2pdb_protocol::{
-    codec::bounded::{Blob, List, TooLong},
+    codec::bounded::{Blob, TooLong},
     entry::Entry,
     keys::PublicKey,
-    message::put::{Put, PutRequest},
     refusal::Outcome,
 };
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Inner, put::queue::Parcel},
     swarm::RequestError,
 };
 
@@ -92,6 +93,9 @@ impl Client {
 
     /// Puts entries of one table to one node: at most [`p2pdb_protocol::limits::MAX_PUT_ENTRIES`], and 1 MiB in all.
     ///
+    /// While two requests to the node are under way, what several tasks put to it waits and goes out together in the next:
+    /// for each of them it is as if it were alone, but that a refusal of the whole request meets all.
+    ///
     /// # Errors
     /// If the node does not answer, or not for each of the entries.
     pub async fn put_to(
@@ -100,19 +104,16 @@ impl Client {
         entries: &[Entry],
         table: &PublicKey,
     ) -> Result<Vec<Outcome>, RequestError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
         let too_long = |error: TooLong| RequestError::Invalid(error.to_string());
         let encoded = entries.iter().map(|entry| Blob::try_from(entry.encoded().clone()));
-        let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(too_long)?;
-        let key = Blob::try_from(table.der().to_vec()).map_err(too_long)?;
-        let request = PutRequest {
-            entries: List::try_from(encoded).map_err(too_long)?,
-            keys: List::try_from(vec![key]).map_err(too_long)?,
+        let parcel = Parcel {
+            entries: encoded.collect::<Result<Vec<_>, _>>().map_err(too_long)?,
+            key: Blob::try_from(table.der().to_vec()).map_err(too_long)?,
         };
-        let response = self.inner.swarm.request::<Put>(node, request).await?;
-        if response.outcomes.len() != entries.len() {
-            let text = format!("{} outcomes, expected {}", response.outcomes.len(), entries.len());
-            return Err(RequestError::Invalid(text));
-        }
-        Ok(response.outcomes.into_inner().into_iter().map(Outcome::from_code).collect())
+        let Inner { puts, swarm, tasks, .. } = &*self.inner;
+        puts.put(swarm, tasks, node, parcel).await
     }
 }

@@ -50,7 +50,7 @@ const LONGEST_BAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 const QUERY_DEADLINE: Duration = Duration::from_secs(40);
 
 /// Why a request has no response.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
     /// No address of the peer answers.

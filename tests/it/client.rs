@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -12,13 +12,17 @@ use libp2p::{Multiaddr, identity::Keypair};
 use p2pdb::{
     client::{Client, ClientConfig, MAX_EMPTY_PAGES},
     protocol::{
-        codec::bounded::{Blob, List},
+        codec::{
+            bounded::{Blob, List},
+            lenient,
+        },
         filter::{Cursor, Filter},
         id::TableId,
         message::{
             Operation,
             get::{Get, GetResponse},
             hello::{Hello, HelloResponse},
+            put::{Put, PutRequest, PutResponse},
         },
         refusal::Outcome,
     },
@@ -167,5 +171,73 @@ async fn a_node_that_always_promises_more_and_has_nothing_is_left_at_some_time()
     let peer = client.connect(node.listen().await).await.unwrap();
     assert!(client.get_all(peer, &Filter::table(table_id(table()))).await.unwrap().is_empty());
     assert_eq!(pages.load(Ordering::SeqCst), u64::from(MAX_EMPTY_PAGES));
+    client.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_tasks_put_at_once_goes_out_in_few_requests() {
+    let network = network();
+    let identity = Keypair::generate_ed25519();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+    let released = Mutex::new(released);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&asked);
+    let answer: Answer = Arc::new(move |operation, body| {
+        if operation != Put::NAME {
+            return Vec::new();
+        }
+        // The first answer waits until everything has been put; after that nothing waits any more.
+        let _ = released.lock().unwrap().recv();
+        let request: PutRequest = lenient::from_slice(body).unwrap();
+        let outcomes = vec![Outcome::Stored.code(); request.entries.len()];
+        requests.lock().unwrap().push(request);
+        ok(PutResponse { outcomes: List::try_from(outcomes).unwrap() })
+    });
+    let node = Peer::serving(&network, identity, answer);
+    let client = client(&network, &[]).await;
+    let peer = client.connect(node.listen().await).await.unwrap();
+    let entries: Vec<_> = (0..20)
+        .map(|number| entry(&network, table(), key(1).public_key(), &format!("number {number}")))
+        .collect();
+    let puts = entries.chunks(2).map(|pair| client.put_to(peer, pair, table().public_key()));
+    let mut puts = std::pin::pin!(futures::future::join_all(puts));
+    assert!(futures::poll!(&mut puts).is_pending());
+    drop(release);
+    for outcomes in puts.await {
+        assert_eq!(outcomes.unwrap(), [Outcome::Stored; 2]);
+    }
+    client.stop().await;
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() <= 3, "two under way, and one with everything else: {}", asked.len());
+    let put: BTreeSet<_> =
+        asked.iter().flat_map(|request| request.entries.iter()).map(|e| e.to_vec()).collect();
+    assert_eq!(put, entries.iter().map(|entry| entry.encoded().to_vec()).collect());
+    assert!(
+        asked.iter().all(|request| request.keys.len() == 1),
+        "the key of their table goes with them once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_that_share_a_request_are_each_answered_for_themselves() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| config.rates.puts = 0).await;
+    let client = client(&network, &[&node.address]).await;
+    let peer = client.connect(node.address.clone()).await.unwrap();
+    let cheap = p2pdb::protocol::network::Network { work_price: network.work_price / 16, ..network.clone() };
+    let puts = (0..64).map(|number| {
+        // One has done less work than this network asks for.
+        let network = if number == 40 { &cheap } else { &network };
+        let entry = entry(network, table(), key(1).public_key(), &format!("number {number}"));
+        let client = client.clone();
+        async move { client.put_to(peer, &[entry], table().public_key()).await.unwrap() }
+    });
+    let outcomes = futures::future::join_all(puts).await;
+    for (number, outcomes) in outcomes.iter().enumerate() {
+        assert_eq!(outcomes.len(), 1);
+        let stored = outcomes.iter().all(|outcome| *outcome == Outcome::Stored);
+        assert_eq!(stored, number != 40, "number {number}: {outcomes:?}");
+    }
+    assert_eq!(node.entries().await, 63);
     client.stop().await;
 }
