@@ -11,7 +11,16 @@ use libp2p::PeerId;
 use p2pdb::{
     client::Client,
     clock::monotonic,
-    protocol::{entry::Entry, keys::PublicKey, message::Status, refusal::Outcome},
+    protocol::{
+        codec::bounded::{Blob, List, TooLong},
+        entry::Entry,
+        keys::PublicKey,
+        message::{
+            Status,
+            put::{Put, PutRequest},
+        },
+        refusal::Outcome,
+    },
     swarm::RequestError,
 };
 use tokio::task::JoinSet;
@@ -24,22 +33,35 @@ use crate::support::{
     samples::{Samples, cpu_per_thousand, per_second},
 };
 
-/// Entries under way at once, and of these in one request.
-const WAYS: [(usize, usize); 3] = [(1, 1), (64, 1), (64, 8)];
+/// How entries are put.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Entries under way at once.
+    in_flight: usize,
+    /// Entries of one call.
+    per_call: usize,
+    /// Whether each call is a request of its own; else the client puts several calls into one, as it always does.
+    alone: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { in_flight: 1, per_call: 1, alone: false },
+    Way { in_flight: 64, per_call: 1, alone: false },
+    Way { in_flight: 64, per_call: 1, alone: true },
+    Way { in_flight: 64, per_call: 8, alone: true },
+];
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     for bits in bench.bits(&[2048]) {
         let data = Dataset::new(Spec::of(bench.count(20_000, 200), bits))?;
         let entries = data.entries()?;
         let mut rows = Vec::new();
-        for (in_flight, per_request) in WAYS {
-            bench.note(&format!("{in_flight} in flight, {per_request} in a request"));
+        for way in WAYS {
+            bench.note(&format!("{way:?}"));
             // One at a time takes long, and shows the same with fewer.
-            let most = if in_flight == 1 { entries.len().min(2_000) } else { entries.len() };
+            let most = if way.in_flight == 1 { entries.len().min(2_000) } else { entries.len() };
             let entries = entries.get(..most).unwrap_or_default();
-            let measured =
-                bench.runtime()?.block_on(measure(bench, &data, entries, in_flight, per_request))?;
-            rows.push(measured);
+            rows.push(bench.runtime()?.block_on(measure(bench, &data, entries, way))?);
         }
         let settings =
             format!("entries of 1 KiB, RSA-{bits}; one client, one node process, one TCP connection");
@@ -59,22 +81,16 @@ struct Load {
     busy: usize,
 }
 
-async fn measure(
-    bench: &Bench,
-    data: &Dataset,
-    entries: &[Entry],
-    in_flight: usize,
-    per_request: usize,
-) -> Result<Row> {
+async fn measure(bench: &Bench, data: &Dataset, entries: &[Entry], way: Way) -> Result<Row> {
     let (warm_up, measured) = entries.split_at(entries.len() / 10);
     let directory = bench.scratch()?;
     let mut node = Node::new(directory.path(), "node", &data.network)?;
     node.start(&[]).await?;
     let (client, peer) = connect(&data.network, node.address()?).await?;
     let key = data.table.public_key();
-    put_all(&client, peer, key, warm_up, in_flight, per_request).await?;
+    put_all(&client, peer, key, warm_up, way).await?;
     let before = node.cpu()?;
-    let load = put_all(&client, peer, key, measured, in_flight, per_request).await?;
+    let load = put_all(&client, peer, key, measured, way).await?;
     let cpu = node.cpu()? - before;
     client.stop().await;
     ensure!(load.stored == measured.len(), "{} of {} entries stored", load.stored, measured.len());
@@ -83,10 +99,11 @@ async fn measure(
     drop(node);
     let count = measured.len();
     let bytes = total_bytes(measured) as f64 / count as f64;
-    let wire_bytes = wire(bench, data, entries, in_flight, per_request).await?;
+    let wire_bytes = wire(bench, data, entries, way).await?;
     Ok(Row::new()
-        .count("in_flight", in_flight as u64)
-        .count("per_request", per_request as u64)
+        .count("in_flight", way.in_flight as u64)
+        .count("per_call", way.per_call as u64)
+        .text("requests", if way.alone { "one a call" } else { "the client's" })
         .count("entries", count as u64)
         .number("entries_per_s", per_second(count, load.seconds))
         .number("cpu_s_per_1000", cpu_per_thousand(count, cpu))
@@ -98,13 +115,7 @@ async fn measure(
 }
 
 /// The bytes on the wire, in a run of their own: counting them takes time that the others should not lack.
-async fn wire(
-    bench: &Bench,
-    data: &Dataset,
-    entries: &[Entry],
-    in_flight: usize,
-    per_request: usize,
-) -> Result<f64> {
+async fn wire(bench: &Bench, data: &Dataset, entries: &[Entry], way: Way) -> Result<f64> {
     let entries = entries.get(..entries.len().min(1_000)).unwrap_or_default();
     let directory = bench.scratch()?;
     let mut node = Node::new(directory.path(), "node", &data.network)?;
@@ -113,9 +124,9 @@ async fn wire(
     let (client, peer) = connect(&data.network, &proxy.address).await?;
     let (warm_up, measured) = entries.split_at(entries.len() / 10);
     let key = data.table.public_key();
-    put_all(&client, peer, key, warm_up, in_flight, per_request).await?;
+    put_all(&client, peer, key, warm_up, way).await?;
     let before = proxy.bytes();
-    put_all(&client, peer, key, measured, in_flight, per_request).await?;
+    put_all(&client, peer, key, measured, way).await?;
     let bytes = proxy.bytes() - before;
     client.stop().await;
     ensure!(proxy.connections() == 1, "{} connections", proxy.connections());
@@ -128,14 +139,13 @@ async fn put_all(
     peer: PeerId,
     key: &PublicKey,
     entries: &[Entry],
-    in_flight: usize,
-    per_request: usize,
+    way: Way,
 ) -> Result<Load> {
-    let requests: VecDeque<Vec<Entry>> = entries.chunks(per_request).map(<[Entry]>::to_vec).collect();
+    let requests: VecDeque<Vec<Entry>> = entries.chunks(way.per_call).map(<[Entry]>::to_vec).collect();
     let requests = Arc::new(Mutex::new(requests));
     let mut putting = JoinSet::new();
     let began = monotonic();
-    for _ in 0..in_flight / per_request {
+    for _ in 0..way.in_flight / way.per_call {
         let (client, key, requests) = (client.clone(), key.clone(), Arc::clone(&requests));
         putting.spawn(async move {
             let mut load = Load::default();
@@ -144,7 +154,12 @@ async fn put_all(
                 let Some(request) = request else { return anyhow::Ok(load) };
                 let sent = monotonic();
                 let outcomes = loop {
-                    match client.put_to(peer, &request, &key).await {
+                    let outcomes = if way.alone {
+                        put_alone(&client, peer, &request, &key).await
+                    } else {
+                        client.put_to(peer, &request, &key).await
+                    };
+                    match outcomes {
                         Err(RequestError::Refused { status: Status::Busy, .. }) => load.busy += 1,
                         outcomes => break outcomes?,
                     }
@@ -166,4 +181,23 @@ async fn put_all(
     }
     whole.seconds = began.elapsed();
     Ok(whole)
+}
+
+/// Puts entries in a request of their own.
+async fn put_alone(
+    client: &Client,
+    peer: PeerId,
+    entries: &[Entry],
+    key: &PublicKey,
+) -> Result<Vec<Outcome>, RequestError> {
+    let too_long = |error: TooLong| RequestError::Invalid(error.to_string());
+    let encoded = entries.iter().map(|entry| Blob::try_from(entry.encoded().clone()));
+    let encoded = encoded.collect::<Result<Vec<_>, _>>().map_err(too_long)?;
+    let key = Blob::try_from(key.der().to_vec()).map_err(too_long)?;
+    let request = PutRequest {
+        entries: List::try_from(encoded).map_err(too_long)?,
+        keys: List::try_from(vec![key]).map_err(too_long)?,
+    };
+    let response = client.swarm().request::<Put>(peer, request).await?;
+    Ok(response.outcomes.iter().map(|code| Outcome::from_code(*code)).collect())
 }
