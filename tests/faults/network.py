@@ -15,6 +15,8 @@ from world import PATIENCE, User, World, converge, entries, met, network_file
 PORT = 4711
 # Entries that are put in each trial.
 COUNT = 30
+# Trials of each fault with --long.
+TRIALS = 5
 
 
 def settings(**nat: bool) -> str:
@@ -77,24 +79,29 @@ class Faults:
         self.nodes, self.user, self.usual = self.swarm.nodes, self.swarm.user, 0.0
 
     def trial(self, fault: str, during: Callable[[], None]):
-        """Puts entries under a fault, mends the network, and waits until all nodes are equal. What is told as slower is
-        the time from the first put until then, beside that of the same without a fault."""
+        """Puts entries under a fault, mends the network, and waits until all nodes are equal; with --long several times. What
+        is told is the worst of them; as slower, the time from the first put until then, beside that of the same without a
+        fault."""
         row = self.world.row(fault)
         switch, had = self.swarm.lan.switch, len(self.user.ids())
-        before, began = switch.carried, time.monotonic()
-        during()
-        switch.mend()
-        for port in switch.ports.values():
-            port.segment = "internet"
-        took = self.swarm.converge()
-        whole = time.monotonic() - began
-        count = len(self.user.ids())
-        row.trials, row.peak = 1, self.swarm.peak()
+        whole = took = carried = 0.0
+        for _ in range(TRIALS if self.world.long else 1):
+            before, began = switch.carried, time.monotonic()
+            during()
+            switch.mend()
+            for port in switch.ports.values():
+                port.segment = "internet"
+            took = max(took, self.swarm.converge())
+            whole = max(whole, time.monotonic() - began)
+            carried = max(carried, switch.carried - before)
+            row.trials += 1
+        row.peak = self.swarm.peak()
         if self.usual:
             row.slowdown = whole / self.usual
+        count = len(self.user.ids())
         row.outcome = (
             f"{count - had} entries, equal indexes after {whole:.1f} s, {took:.1f} s after the end of the fault,"
-            f" {(switch.carried - before) // 1024} KiB"
+            f" {carried / 1024:.0f} KiB"
         )
         self.world.checks.check(True, f"{fault}: five nodes with equal indexes of {count} entries")
         return whole
