@@ -1,38 +1,34 @@
 //! The behaviours of a node's or client's swarm, composed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{
     PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, gossipsub, identify,
     identity::Keypair,
     kad, memory_connection_limits, ping, relay,
-    request_response::{self, ProtocolSupport},
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
     upnp,
 };
-use p2pdb_protocol::{
-    limits,
-    message::{Operation, announce, get::Get, hello::Hello, index::Index, put::Put, sync},
-};
+use p2pdb_protocol::{limits, message::announce};
 
 use crate::{
-    swarm::{Config, KadMode, ip_limits},
+    swarm::{
+        Config, KadMode,
+        exchange::{self, answer::Server, streams},
+        ip_limits,
+    },
     wire,
 };
 
 /// Heartbeats of connections; two failures in a row close one.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Concurrent streams of one operation on one connection, both ways: those of a peer that keeps to its share, of this end,
-/// and of those that are just closing.
-const MAX_STREAMS: usize = 2 * super::INBOX_PER_PEER + 32;
 /// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
 const MAX_IHAVE: usize = 512;
 const MAX_GOSSIP_BYTES: usize = 32 << 10;
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// Everything that can deny a connection stands first: a behaviour that denies one after the
-/// request-response behaviours have seen it leaves their requests unanswered.
+/// Everything that can deny a connection stands first: the others then only see connections that are there.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     limits: connection_limits::Behaviour,
@@ -43,11 +39,7 @@ pub(crate) struct Behaviour {
     ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) gossip: gossipsub::Behaviour,
-    pub(crate) hello: request_response::Behaviour<wire::Codec<Hello>>,
-    pub(crate) index: request_response::Behaviour<wire::Codec<Index>>,
-    pub(crate) get: request_response::Behaviour<wire::Codec<Get>>,
-    pub(crate) put: request_response::Behaviour<wire::Codec<Put>>,
-    pub(crate) sync: request_response::Behaviour<wire::Codec<sync::Sync>>,
+    pub(crate) exchange: streams::Behaviour,
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
@@ -61,6 +53,7 @@ impl Behaviour {
         key: &Keypair,
         relay_client: relay::client::Behaviour,
         config: &Config,
+        server: Arc<Server>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let local = PeerId::from(key.public());
         let limits = &config.limits;
@@ -75,7 +68,8 @@ impl Behaviour {
             .with_agent_version(config.agent.clone())
             // Addresses behind which nobody can reach us are nobody's business.
             .with_hide_listen_addrs(config.hide_listen_addresses);
-        let budget = wire::Budget::new(limits.request_bytes);
+        // A client that listens nowhere only asks.
+        let listens = if config.serve { exchange::names(&config.network) } else { Vec::new() };
         let nat = &config.nat;
         Ok(Self {
             limits: connection_limits::Behaviour::new(connections),
@@ -86,11 +80,7 @@ impl Behaviour {
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             kad: kademlia(local, config),
             gossip: gossip(config.serve)?,
-            hello: exchange(config, &budget, Duration::from_secs(15)),
-            index: exchange(config, &budget, Duration::from_secs(30)),
-            get: exchange(config, &budget, Duration::from_secs(30)),
-            put: exchange(config, &budget, Duration::from_secs(30)),
-            sync: exchange(config, &budget, Duration::from_secs(30)),
+            exchange: streams::Behaviour::new(listens, server),
             relay_client: nat.relay_client.then_some(relay_client).into(),
             relay_server: nat
                 .relay_server
@@ -104,22 +94,6 @@ impl Behaviour {
             upnp: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
         })
     }
-}
-
-fn exchange<O: Operation>(
-    config: &Config,
-    budget: &wire::Budget,
-    timeout: Duration,
-) -> request_response::Behaviour<wire::Codec<O>> {
-    // A client that listens nowhere only asks.
-    let support = if config.serve { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
-    request_response::Behaviour::with_codec(
-        wire::Codec::new(budget.clone(), config.read_timeout),
-        [(wire::protocol_name::<O>(&config.network), support)],
-        request_response::Config::default()
-            .with_request_timeout(timeout)
-            .with_max_concurrent_streams(MAX_STREAMS),
-    )
 }
 
 fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::MemoryStore> {

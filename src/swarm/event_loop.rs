@@ -2,22 +2,19 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm,
     core::transport::ListenerId,
     gossipsub, identify,
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
-use p2pdb_protocol::{
-    limits,
-    message::{Reply, hello::Hello},
-    network::Network,
-};
+use p2pdb_protocol::{limits, network::Network};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -28,12 +25,11 @@ use crate::{
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
-        exchange::{AllWaiting, Exchange, Outlets},
-        gossip::Topic,
+        exchange::{Outlet, answer::Server, idle::Idle, streams::OpenError},
+        gossip::{Announced, Topic},
         peers::Peer,
         score::{Scores, Verdict},
     },
-    wire::Received,
 };
 
 /// Something that the event loop does for somebody else.
@@ -48,13 +44,18 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) type Dialer = oneshot::Sender<Option<PeerId>>;
 
+/// What the event loop shares with those who listen, answer and ask.
+pub(super) struct Shared {
+    pub(super) announced: Outlet<Announced>,
+    pub(super) server: Arc<Server>,
+    pub(super) idle: Idle,
+}
+
 pub(super) struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
-    pub(super) own_commands: mpsc::Sender<Command>,
-    pub(super) outlets: Outlets,
-    pub(super) waiting: AllWaiting,
-    /// Answers handed over and not yet sent.
-    pub(super) answering: usize,
+    pub(super) announced: Outlet<Announced>,
+    server: Arc<Server>,
+    pub(super) idle: Idle,
     pub(super) network: Network,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
@@ -75,16 +76,14 @@ impl EventLoop {
         network: Network,
         relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,
-        own_commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
-        outlets: Outlets,
+        Shared { announced, server, idle }: Shared,
     ) -> Self {
         Self {
             swarm,
-            own_commands,
-            outlets,
-            waiting: AllWaiting::default(),
-            answering: 0,
+            announced,
+            server,
+            idle,
             network,
             commands,
             events,
@@ -101,7 +100,7 @@ impl EventLoop {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         loop {
-            // Own commands come first: answers must not wait behind a flood of events.
+            // Commands come first: they must not wait behind a flood of events.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -109,6 +108,7 @@ impl EventLoop {
                 _ = tick.tick() => {
                     self.pardon();
                     self.seek_relay();
+                    self.idle.tidy(monotonic());
                 }
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
@@ -122,10 +122,15 @@ impl EventLoop {
             command(&mut self);
         }
         // What was answered has to reach the peers before the connections go.
+        let server = Arc::clone(&self.server);
         let flushed = async {
-            while self.answering > 0 {
-                let event = self.swarm.select_next_some().await;
-                self.on_event(event);
+            let stopped = server.stop();
+            tokio::pin!(stopped);
+            loop {
+                tokio::select! {
+                    () = &mut stopped => break,
+                    event = self.swarm.select_next_some() => self.on_event(event),
+                }
             }
         };
         if tokio::time::timeout(FLUSH_DEADLINE, flushed).await.is_err() {
@@ -185,11 +190,6 @@ impl EventLoop {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Hello(event) => self.on_exchange::<Hello>(event),
-            BehaviourEvent::Sync(event) => self.on_exchange::<p2pdb_protocol::message::sync::Sync>(event),
-            BehaviourEvent::Index(event) => self.on_exchange::<p2pdb_protocol::message::index::Index>(event),
-            BehaviourEvent::Get(event) => self.on_exchange::<p2pdb_protocol::message::get::Get>(event),
-            BehaviourEvent::Put(event) => self.on_exchange::<p2pdb_protocol::message::put::Put>(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info);
             }
@@ -206,14 +206,14 @@ impl EventLoop {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn send_request<O: Exchange>(
+    /// Opens a stream of an operation to a peer.
+    pub(super) fn open(
         &mut self,
         peer: PeerId,
-        request: O::Request,
-        answer: oneshot::Sender<Result<Reply<O::Response>, libp2p::request_response::OutboundFailure>>,
+        name: StreamProtocol,
+        answer: oneshot::Sender<Result<Stream, OpenError>>,
     ) {
-        let id = O::behaviour(self.swarm.behaviour_mut()).send_request(&peer, Received::outbound(request));
-        O::waiting(&mut self.waiting).insert(id, answer);
+        self.swarm.behaviour_mut().exchange.open(peer, name, answer);
     }
 
     pub(super) fn dial(&mut self, options: DialOpts, answer: Dialer) {

@@ -94,7 +94,7 @@ impl EventLoop {
             self.report(source, Conduct::Misbehaviour);
             return self.judge(&id, &source, MessageAcceptance::Reject);
         };
-        if let Some((place, share)) = self.outlets.announced.reserve(source) {
+        if let Some((place, share)) = self.announced.reserve(source) {
             let origin = self.origin(&source);
             return place.send(Announced { source, origin, news, message_id: id, _share: share });
         }

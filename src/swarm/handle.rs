@@ -7,11 +7,8 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::upgrade::NegotiationError,
-    gossipsub,
+    Multiaddr, PeerId, Stream, gossipsub,
     multiaddr::Protocol,
-    request_response::OutboundFailure,
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 use lru::LruCache;
@@ -29,9 +26,15 @@ use crate::{
     swarm::{
         Conduct, Event,
         event_loop::{Command, EventLoop},
-        exchange::Exchange,
+        exchange::{
+            Exchange,
+            ask::{AskError, ask},
+            idle::Idle,
+            streams::OpenError,
+        },
         gossip::{News, Topic},
     },
+    wire::{frame::Frame, protocol_name},
 };
 
 /// Requests under way in all.
@@ -65,6 +68,9 @@ pub enum RequestError {
     /// The peer is of another network, or too old or new.
     #[error("the peer does not speak {0} on this network: is it of another network?")]
     Unsupported(String),
+    /// The request is longer than one may be.
+    #[error("the request cannot be sent: {0}")]
+    Unsendable(String),
     /// What came was no response.
     #[error("the peer's response does not make sense: {0}")]
     Invalid(String),
@@ -126,6 +132,7 @@ pub struct Handle {
     events: broadcast::Sender<Event>,
     all_requests: Arc<Semaphore>,
     per_peer: Arc<Mutex<PerPeer>>,
+    idle: Idle,
 }
 
 impl Handle {
@@ -134,6 +141,7 @@ impl Handle {
         network: Network,
         commands: mpsc::Sender<Command>,
         events: broadcast::Sender<Event>,
+        idle: Idle,
     ) -> Self {
         Self {
             local_peer,
@@ -142,6 +150,7 @@ impl Handle {
             events,
             all_requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             per_peer: Arc::new(Mutex::new(LruCache::new(MAX_COUNTED_PEERS))),
+            idle,
         }
     }
 
@@ -163,7 +172,8 @@ impl Handle {
         self.events.subscribe()
     }
 
-    /// Asks a peer, dialing it if its addresses are known, and waits for the response.
+    /// Asks a peer, dialing it if its addresses are known, and waits for the response. If a connection breaks, the peer may
+    /// be asked twice: every operation may be repeated.
     ///
     /// # Errors
     /// If there is no response, or the peer refuses.
@@ -172,22 +182,77 @@ impl Handle {
         peer: PeerId,
         request: O::Request,
     ) -> Result<O::Response, RequestError> {
+        let frame = Frame::request::<O>(&request).map_err(|e| RequestError::Unsendable(e.to_string()))?;
         // The peer's own place first: who waits behind a slow peer must not hold a place of all.
         let slot = self.slot(peer, O::NAME);
         let _one_of_peer = slot.acquire().await.map_err(|_| RequestError::ShutDown)?;
         let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
-        let exchange = self.ask(move |event_loop: &mut EventLoop, answer| {
-            event_loop.send_request::<O>(peer, request, answer);
-        });
-        let reply = match tokio::time::timeout(REQUEST_DEADLINE, exchange).await {
-            Err(_) => return Err(RequestError::Timeout),
-            Ok(reply) => reply?.map_err(|failure| request_error::<O>(failure))?,
-        };
-        match reply {
+        let exchange = self.exchange::<O>(peer, &frame);
+        let reply = tokio::time::timeout(REQUEST_DEADLINE, exchange).await;
+        match reply.unwrap_or(Err(RequestError::Timeout))? {
             Reply::Ok(response) => Ok(response),
             Reply::Refused { status, retry_after_ms } => {
                 Err(RequestError::Refused { status, retry_after: retry_after_ms.map(Duration::from_millis) })
             }
+        }
+    }
+
+    /// Asks on a stream that lies idle, or else, or if the peer has closed that meanwhile, on a new one.
+    async fn exchange<O: Exchange>(
+        &self,
+        peer: PeerId,
+        request: &Frame,
+    ) -> Result<Reply<O::Response>, RequestError> {
+        let idle = self.idle.take(peer, O::NAME);
+        if let Some(mut kept) = idle {
+            match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
+                Err(AskError::Silent(error)) => tracing::trace!(%peer, %error, "an idle stream was closed"),
+                Err(error) => return Err(self.failed::<O>(peer, error).await),
+                Ok(reply) => {
+                    self.idle.keep(peer, O::NAME, kept);
+                    return Ok(reply);
+                }
+            }
+        }
+        let mut kept = self.idle.adopt(peer, self.open::<O>(peer).await?);
+        match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
+            Err(error) => Err(self.failed::<O>(peer, error).await),
+            Ok(reply) => {
+                self.idle.keep(peer, O::NAME, kept);
+                Ok(reply)
+            }
+        }
+    }
+
+    async fn open<O: Exchange>(&self, peer: PeerId) -> Result<Stream, RequestError> {
+        let (answer, opened) = oneshot::channel();
+        let name = protocol_name::<O>(&self.network);
+        let command: Command = Box::new(move |event_loop| event_loop.open(peer, name, answer));
+        self.commands.send(command).await.map_err(|_| RequestError::ShutDown)?;
+        // Who would answer goes with the connection.
+        let opened = opened.await.unwrap_or(Err(OpenError::Closed));
+        opened.map_err(|error| match error {
+            OpenError::Unreachable => RequestError::Unreachable,
+            OpenError::Unsupported => RequestError::Unsupported(O::NAME.to_owned()),
+            OpenError::Timeout => RequestError::Timeout,
+            OpenError::Closed => RequestError::Closed,
+        })
+    }
+
+    /// Reports what the peer did, and says what that means.
+    async fn failed<O: Exchange>(&self, peer: PeerId, error: AskError) -> RequestError {
+        tracing::debug!(%peer, operation = O::NAME, %error, "request failed");
+        match error {
+            AskError::Timeout => {
+                self.report(peer, Conduct::Timeout).await;
+                RequestError::Timeout
+            }
+            AskError::Invalid(error) => {
+                self.report(peer, Conduct::Misbehaviour).await;
+                RequestError::Invalid(error.to_string())
+            }
+            AskError::Unsupported => RequestError::Unsupported(O::NAME.to_owned()),
+            AskError::Silent(_) | AskError::Closed(_) => RequestError::Closed,
         }
     }
 
@@ -365,26 +430,6 @@ impl Handle {
         let slot = slots.get_or_insert((peer, operation), || Arc::new(Semaphore::new(MAX_REQUESTS_PER_PEER)));
         Arc::clone(slot)
     }
-}
-
-fn request_error<O: Exchange>(failure: OutboundFailure) -> RequestError {
-    match failure {
-        OutboundFailure::DialFailure => RequestError::Unreachable,
-        OutboundFailure::Timeout => RequestError::Timeout,
-        OutboundFailure::ConnectionClosed => RequestError::Closed,
-        OutboundFailure::UnsupportedProtocols => RequestError::Unsupported(O::NAME.to_owned()),
-        OutboundFailure::Io(e) if is_unsupported(&e) => RequestError::Unsupported(O::NAME.to_owned()),
-        OutboundFailure::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-            RequestError::Invalid(e.to_string())
-        }
-        OutboundFailure::Io(_) => RequestError::Closed,
-    }
-}
-
-/// Whether a peer does not speak the protocol: requests are sent before it says so, which is read in place of an answer.
-fn is_unsupported(error: &std::io::Error) -> bool {
-    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
-    matches!(negotiation, Some(NegotiationError::Failed))
 }
 
 /// The DHT key under which nodes provide a table (SPEC 11.2).

@@ -13,7 +13,7 @@ pub mod routes;
 mod score;
 mod share;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use p2pdb_protocol::{
@@ -30,7 +30,10 @@ pub use self::{
     handle::{Handle, PeerStatus, RequestError, SwarmStatus},
     score::Conduct,
 };
-use self::{exchange::Outlet, ip_limits::IpLimits};
+use self::{
+    exchange::{Outlet, answer::Server, idle::Idle},
+    ip_limits::IpLimits,
+};
 use crate::transport;
 
 /// Requests of one operation that wait to be answered; further ones are answered "busy".
@@ -242,8 +245,24 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<(Handle, Inbox, tokio::task::JoinHandle<()>), StartError> {
     let local_peer = PeerId::from(key.public());
-    let mut swarm =
-        transport::clearnet(key, |key, relay| behaviour::Behaviour::new(key, relay, &config)).await?;
+    let (commands, command_queue) = mpsc::channel(COMMANDS);
+    let (events, _) = broadcast::channel(EVENTS);
+    let (hello, hello_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (index, index_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (get, get_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (sync, sync_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
+    let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
+    let server = Arc::new(Server::new(
+        exchange::Outlets { hello, index, get, put, sync },
+        config.limits.request_bytes,
+        config.read_timeout,
+        commands.clone(),
+    ));
+    let mut swarm = {
+        let server = Arc::clone(&server);
+        transport::clearnet(key, |key, relay| behaviour::Behaviour::new(key, relay, &config, server)).await?
+    };
     let (mut failure, mut listening) = (None, 0);
     for address in &config.listen {
         match swarm.listen_on(address.clone()) {
@@ -261,24 +280,15 @@ pub async fn start(
     for address in &config.external {
         swarm.add_external_address(address.clone());
     }
-    let (commands, command_queue) = mpsc::channel(COMMANDS);
-    let (events, _) = broadcast::channel(EVENTS);
-    let (hello, hello_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
-    let (index, index_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
-    let (get, get_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
-    let (put, put_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
-    let (sync, sync_queue) = Outlet::new(INBOX, INBOX_PER_PEER);
-    let (announced, announces) = Outlet::new(ANNOUNCES, ANNOUNCES_PER_PEER);
-    let unread = exchange::Unread::new(config.limits.request_bytes);
-    let handle = Handle::new(local_peer, config.network.clone(), commands.clone(), events.clone());
+    let idle = Idle::default();
+    let handle = Handle::new(local_peer, config.network.clone(), commands, events.clone(), idle.clone());
     let event_loop = event_loop::EventLoop::new(
         swarm,
         config.network,
         (config.nat.relay_client && !config.listen.is_empty()).then_some(config.relay_patience),
         command_queue,
-        commands,
         events,
-        exchange::Outlets { hello, index, get, put, sync, announced, unread },
+        event_loop::Shared { announced, server, idle },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
     let inbox = Inbox {

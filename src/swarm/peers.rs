@@ -38,6 +38,7 @@ impl EventLoop {
             relays: false,
         });
         known.connections.insert(connection);
+        self.idle.connected(peer);
         if let Some(dialer) = self.dialing.remove(&connection) {
             let _ = dialer.send(Some(peer));
         }
@@ -50,6 +51,7 @@ impl EventLoop {
         }
         if was_last {
             self.peers.remove(&peer);
+            self.idle.lost(&peer);
             self.listens_only(&peer, false);
             self.emit(Event::Lost { peer });
         }

@@ -1,11 +1,9 @@
 //! Frames on libp2p streams: what SPEC 8.1 says about bytes, before anything says what they mean.
 
-mod codec;
+pub mod frame;
 
 use libp2p::StreamProtocol;
 use p2pdb_protocol::{message::Operation, network::Network};
-
-pub use self::codec::{Budget, Codec, Received, Rejected, Response};
 
 /// The libp2p protocol name of an operation in a network (SPEC 2.3).
 #[must_use]

@@ -5,13 +5,13 @@ use libp2p::identity::Keypair;
 use p2pdb::{
     ingest::Mirror,
     protocol::{
-        codec::{bounded::Blob, strict::Writer},
+        codec::{bounded::Blob, lenient, strict::Writer},
         filter::Filter,
         message::{
             Operation, Reply, Status,
             get::Get,
             hello::{Hello, HelloRequest},
-            index::Index,
+            index::{Index, IndexRequest},
             put::Put,
         },
         network::Network,
@@ -20,7 +20,7 @@ use p2pdb::{
 };
 
 use crate::{
-    peer::{Peer, framed, prefix, record, signed, signed_bytes},
+    peer::{Peer, framed, prefix, record, signed, signed_bytes, statuses},
     support::{TestNode, entry, key, network, now, table, table_id},
 };
 
@@ -140,7 +140,6 @@ fn frames<O: Operation>() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("a length not in its shortest form", vec![0x81, 0x00, 0xa0], false),
         ("no length", Vec::new(), false),
         ("a frame that ends early", [prefix(100), vec![0xa0]].concat(), false),
-        ("a byte after the frame", [framed(&[0xa0]), vec![0]].concat(), false),
         ("an empty frame", framed(&[]), true),
         ("a byte after the object", framed(&[0xa0, 0]), true),
         ("a break", framed(&[0xff]), true),
@@ -171,6 +170,20 @@ async fn refuses<O: Operation>(node: &TestNode, own: Vec<(&'static str, Vec<u8>)
         assert_eq!(found[0].id(), held.id(), "served right after: {name}");
     }
     client.stop().await;
+}
+
+/// Each by itself, and whatever the ones before it were, until one is too long to be passed over (SPEC 8.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_takes_one_request_after_the_other() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let peer = Peer::start(&network);
+    let to = peer.connect(&node.address).await.unwrap();
+    let tables = framed(&lenient::to_vec(&IndexRequest::default()).unwrap());
+    let requests = [&tables, &tables, &framed(&[0x07]), &tables, &prefix(Index::MAX_REQUEST + 1), &tables];
+    let answers = peer.ask::<Index>(to, requests.map(Vec::as_slice).concat()).await.unwrap();
+    use Status::{BadRequest, Ok};
+    assert_eq!(statuses(&answers), [Ok, Ok, BadRequest, Ok, BadRequest]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

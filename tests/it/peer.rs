@@ -59,8 +59,16 @@ impl request_response::Codec for RawCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
+        // One frame: whoever asks may leave the stream open for the next.
         let mut bytes = Vec::new();
-        io.read_to_end(&mut bytes).await?;
+        let mut length = 0;
+        while bytes.last().is_none_or(|byte| byte & 0x80 != 0) {
+            let mut byte = [0];
+            io.read_exact(&mut byte).await?;
+            length |= usize::from(byte[0] & 0x7f) << (7 * bytes.len());
+            bytes.push(byte[0]);
+        }
+        io.take(length as u64).read_to_end(&mut bytes).await?;
         Ok(bytes.into())
     }
 
@@ -500,15 +508,35 @@ pub(crate) fn prefix(mut length: usize) -> Vec<u8> {
     bytes
 }
 
+/// The body of a frame that is all there is.
 fn unframed(frame: &[u8]) -> Option<&[u8]> {
-    let end = frame.iter().position(|byte| byte & 0x80 == 0)? + 1;
-    let length = frame[..end].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
-    let body = &frame[end..];
-    (body.len() == length).then_some(body)
+    let (body, rest) = split(frame)?;
+    rest.is_empty().then_some(body)
+}
+
+/// The body of the first frame, and what follows it.
+fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = frames.iter().position(|byte| byte & 0x80 == 0)? + 1;
+    let length = frames[..end].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+    frames[end..].split_at_checked(length)
 }
 
 pub(crate) fn status(answer: &[u8]) -> Status {
-    match lenient::from_slice::<Reply<IgnoredAny>>(unframed(answer).unwrap()).unwrap() {
+    reply_status(unframed(answer).unwrap())
+}
+
+/// The statuses of several answers on one stream.
+pub(crate) fn statuses(mut answers: &[u8]) -> Vec<Status> {
+    let mut statuses = Vec::new();
+    while let Some((reply, rest)) = split(answers) {
+        statuses.push(reply_status(reply));
+        answers = rest;
+    }
+    statuses
+}
+
+fn reply_status(reply: &[u8]) -> Status {
+    match lenient::from_slice::<Reply<IgnoredAny>>(reply).unwrap() {
         Reply::Ok(_) => Status::Ok,
         Reply::Refused { status, .. } => status,
     }

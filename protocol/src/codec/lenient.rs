@@ -29,7 +29,15 @@ pub enum Error {
 /// # Errors
 /// The type cannot be written as CBOR, which is a fault of the type and not of the value.
 pub fn to_vec<T: Serialize + ?Sized>(message: &T) -> Result<Vec<u8>, Error> {
-    cbor4ii::serde::to_vec(Vec::new(), &message).map_err(|error| Error::Encode(error.to_string()))
+    append(Vec::new(), message)
+}
+
+/// Encodes a message behind bytes that are there already.
+///
+/// # Errors
+/// Only if the message cannot be written as CBOR, which none of this crate's do.
+pub fn append<T: Serialize + ?Sized>(bytes: Vec<u8>, message: &T) -> Result<Vec<u8>, Error> {
+    cbor4ii::serde::to_vec(bytes, &message).map_err(|error| Error::Encode(error.to_string()))
 }
 
 /// Decodes one message that makes up the whole of `bytes`.

@@ -1,5 +1,5 @@
-//! Puts to a node that several tasks make at once go out together: each request is a stream of its own, which costs a
-//! node more than the entries in it (SPEC 8.4).
+//! Puts to a node that several tasks make at once go out together: a request costs a node more than an entry in it
+//! (SPEC 8.4).
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},

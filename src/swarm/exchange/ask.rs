@@ -1,0 +1,55 @@
+//! Asks on a stream: one frame out, one frame in.
+
+use std::{io, time::Duration};
+
+use libp2p::{Stream, core::upgrade::NegotiationError};
+use p2pdb_protocol::message::{Operation, Reply};
+
+use crate::wire::frame::{self, Frame};
+
+/// Why an exchange failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The peer closed the stream before it said anything: of a stream that lay idle, it may not even have seen the request.
+    #[error("the stream closed without a word: {0}")]
+    Silent(io::Error),
+    /// The peer does not speak the operation.
+    #[error("the operation is not spoken")]
+    Unsupported,
+    /// The stream broke in the middle.
+    #[error("the stream broke: {0}")]
+    Closed(io::Error),
+    /// What came is no reply.
+    #[error("not a reply: {0}")]
+    Invalid(io::Error),
+    /// The peer took too long.
+    #[error("it took too long")]
+    Timeout,
+}
+
+/// Sends a request and reads the reply, all of it in `deadline`.
+pub(crate) async fn ask<O: Operation>(
+    stream: &mut Stream,
+    request: &Frame,
+    deadline: Duration,
+) -> Result<Reply<O::Response>, AskError> {
+    let exchange = async {
+        request.send(stream).await.map_err(silent)?;
+        let first = frame::begin(stream).await.map_err(silent)?;
+        let first = first.ok_or_else(|| AskError::Silent(io::ErrorKind::UnexpectedEof.into()))?;
+        frame::read_reply::<O, _>(stream, first).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => AskError::Invalid(error),
+            _ => AskError::Closed(error),
+        })
+    };
+    tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(AskError::Timeout))
+}
+
+/// Requests are sent before the peer says whether it speaks the protocol, which is read in place of an answer.
+fn silent(error: io::Error) -> AskError {
+    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    match negotiation {
+        Some(NegotiationError::Failed) => AskError::Unsupported,
+        _ => AskError::Silent(error),
+    }
+}
