@@ -1,15 +1,43 @@
-//! How a handle gets its answers: from the writer, from a view off the async threads, or in turn.
+//! How a handle gets its answers: from the writer, from a view on the spot or off the async threads, or in turn.
 
-use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     Core, Store, StoreError,
     live::Live,
+    query::Reach,
     view::{Before, View},
     writer::{Answer, Request},
 };
+use crate::clock::monotonic;
+
+/// A short read that took longer than this came from the disk.
+const QUICK: Duration = Duration::from_millis(2);
+/// After one of those, reads keep off the async threads for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether what is read lies in memory. Then a short read takes less time than it takes to hand it to another thread and its
+/// answer back, and is made on the spot. On a disk it can take a hundred times as long, and would hold up everything else
+/// that the async thread has to do: the first one that does shows it.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    fn is_quick(&self, now: Instant) -> bool {
+        let slow_at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slow_at.is_none_or(|slow_at| now.saturating_duration_since(slow_at) >= PAUSE)
+    }
+
+    fn was_slow(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+}
 
 impl Core {
     pub(super) fn panicked(&self) -> StoreError {
@@ -31,6 +59,23 @@ impl Core {
     ) -> Result<T, StoreError> {
         let before = Before::take(self);
         self.file.read(|txn| read(&before.view(self, txn)?))
+    }
+
+    /// What `read` finds on the spot; nothing if it may be a longer read.
+    fn on_the_spot<T>(
+        &self,
+        read: impl Fn(&View<'_>, Reach) -> Result<Option<T>, redb::Error>,
+    ) -> Option<Result<T, StoreError>> {
+        let began = monotonic();
+        if !self.pace.is_quick(began) {
+            return None;
+        }
+        let found = catch_unwind(AssertUnwindSafe(|| self.view(|view| read(view, Reach::Short))));
+        let now = monotonic();
+        if now.saturating_duration_since(began) > QUICK {
+            self.pace.was_slow(now);
+        }
+        found.unwrap_or_else(|_| Err(self.panicked())).transpose()
     }
 
     pub(super) fn live(&self) -> RwLockReadGuard<'_, Live> {
@@ -59,6 +104,18 @@ impl Store {
         read: impl Fn(&View<'_>) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.blocking(self.readers(), move |core| core.view(read)).await
+    }
+
+    /// Reads a view on the spot, if it is a short read and those are quick just now; else off the async threads.
+    pub(super) async fn quickly<T: Send + 'static>(
+        &self,
+        read: impl Fn(&View<'_>, Reach) -> Result<Option<T>, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.check_open()?;
+        if let Some(found) = self.core.on_the_spot(&read) {
+            return found;
+        }
+        self.look(move |view| read(view, Reach::Whole)).await?.ok_or(StoreError::Busy)
     }
 
     /// Reads with the number of ids that may be looked at: a few like anything else, any number when it has its turn.

@@ -47,7 +47,8 @@ use p2pdb_protocol::{
 use tokio::sync::{Semaphore, mpsc};
 
 use self::{
-    delta::Delta, file::StoreFile, index::Scopes, live::Live, log::Log, options::Settings, writer::Request,
+    asking::Pace, delta::Delta, file::StoreFile, index::Scopes, live::Live, log::Log, options::Settings,
+    writer::Request,
 };
 pub use self::{
     error::StoreError,
@@ -84,6 +85,7 @@ struct Core {
     settings: Settings,
     clock: Clock,
     scopes: Scopes,
+    pace: Pace,
     readers: Arc<Semaphore>,
     /// Those of the gate: what peers ask must not keep anybody's entry waiting.
     known: Arc<Semaphore>,
@@ -263,8 +265,8 @@ impl Store {
         allowed: Option<Arc<BTreeSet<TableId>>>,
         most_bytes: usize,
     ) -> Result<Page, StoreError> {
-        self.look(move |view| {
-            query::get(view, &filter, allowed.as_deref(), view.core.clock.now(), most_bytes)
+        self.quickly(move |view, reach| {
+            query::get(view, &filter, allowed.as_deref(), view.core.clock.now(), most_bytes, reach)
         })
         .await
     }

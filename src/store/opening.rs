@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Core, READERS, Store, StoreError, WAITING,
+    asking::Pace,
     delta::{Delta, Generation},
     file::{Opener, StoreFile, exists, fault},
     index::Scopes,
@@ -66,6 +67,7 @@ impl Store {
             settings,
             clock,
             scopes: Scopes::default(),
+            pace: Pace::default(),
             readers: Arc::new(Semaphore::new(READERS)),
             known: Arc::new(Semaphore::new(READERS)),
             long: Arc::new(Semaphore::new(1)),

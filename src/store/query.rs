@@ -50,6 +50,20 @@ impl Default for Bounds {
     }
 }
 
+/// Whether a query goes as far as its bounds, or gives up early: with a whole answer or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Gives up where it is not sure to end soon.
+    Short,
+    /// As far as the bounds of the store.
+    Whole,
+}
+
+/// Entries that a short query looks at, their bytes, and ids that it looks up.
+const SHORT_ROWS: usize = 512;
+const SHORT_BYTES: usize = 2 << 20;
+const SHORT_LOOKUPS: usize = 512;
+
 /// A page of entries (SPEC 8.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -74,16 +88,19 @@ struct Query<'t> {
     /// The arrival numbers looked at: greater than the first and at most the second.
     after: u64,
     newest: u64,
+    reach: Reach,
 }
 
-/// The entries matching `filter` of the tables in `allowed`, at most `most_bytes` but at least one.
+/// The entries matching `filter` of the tables in `allowed`, at most `most_bytes` but at least one; nothing if a short query
+/// gives up.
 pub(super) fn get(
     view: &View<'_>,
     filter: &Filter,
     allowed: Option<&BTreeSet<TableId>>,
     now: u64,
     most_bytes: usize,
-) -> Result<Page, Error> {
+    reach: Reach,
+) -> Result<Option<Page>, Error> {
     let newest = view.newest;
     // The cursor of another store says nothing here: then it is as if there were none.
     let cursor = filter.cursor.filter(|cursor| cursor.store == view.settings().store_id);
@@ -93,7 +110,7 @@ pub(super) fn get(
         after = after.max(view.first_received(received_from)?.saturating_sub(1));
     }
     let tables = tables(view, filter, allowed);
-    Query { view, filter, tables, received_from, after, newest }.page(most_bytes)
+    Query { view, filter, tables, received_from, after, newest, reach }.page(most_bytes)
 }
 
 /// The tables that the filter and the caller both permit; nothing if both permit all.
@@ -113,10 +130,17 @@ fn tables(
 }
 
 impl Query<'_> {
-    fn page(&self, most_bytes: usize) -> Result<Page, Error> {
+    fn page(&self, most_bytes: usize) -> Result<Option<Page>, Error> {
         let mut page =
             Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
-        let bounds = self.view.settings().bounds;
+        let mut bounds = self.view.settings().bounds;
+        if self.reach == Reach::Short {
+            if self.is_wide() {
+                return Ok(None);
+            }
+            bounds.rows = bounds.rows.min(SHORT_ROWS);
+            bounds.bytes = bounds.bytes.min(SHORT_BYTES);
+        }
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
         for arrival in self.candidates()? {
@@ -144,13 +168,27 @@ impl Query<'_> {
                 found_bytes += length;
             }
             if rows >= bounds.rows || looked_at >= bounds.bytes {
+                if self.reach == Reach::Short {
+                    return Ok(None);
+                }
                 page.next = self.cursor(arrival);
                 page.more = arrival < self.newest;
                 break;
             }
         }
         page.keys = found_tables.into_iter().map(|table_no| self.key(table_no)).collect::<Result<_, _>>()?;
-        Ok(page)
+        Ok(Some(page))
+    }
+
+    /// Whether there is much to look up before the first entry is looked at.
+    fn is_wide(&self) -> bool {
+        let Filter { ids, recipients, bucket, .. } = self.filter;
+        let streams = || match recipients.len() {
+            0 => self.tables.as_ref().map_or(1, BTreeMap::len),
+            recipients => recipients,
+        };
+        let lookups = if ids.is_empty() { streams() } else { ids.len() * self.tables_to_search().len() };
+        bucket.is_some() || lookups > SHORT_LOOKUPS
     }
 
     /// The key of a table; one that went meanwhile is in the snapshot.
