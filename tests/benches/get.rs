@@ -60,10 +60,10 @@ async fn measure(bench: &Bench, data: &Dataset, values: usize) -> Result<Row> {
     }
     client.stop().await;
     let questions = Arc::new(found_by_reader);
-    ask_all(&node, data, &questions, since, values, bench.pick(500, 10)).await?;
+    ask_all(&node, data, &questions, since, values, bench.pick(10_000 / values.max(1), 10)).await?;
     let before = node.cpu()?;
     let began = monotonic();
-    let rounds = bench.pick(20_000 / values.max(1), 10);
+    let rounds = bench.pick(100_000 / values.max(1), 10);
     let times = ask_all(&node, data, &questions, since, values, rounds).await?;
     let time = began.elapsed();
     let cpu = node.cpu()? - before;

@@ -41,7 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         }
         for pattern in [Pattern::Scattered, Pattern::Recent] {
             bench.note(&format!("{differences} differences, {}", pattern.name()));
-            rows.push(compare(bench, &responder, &Sets::new(&responder, differences, pattern)?)?);
+            rows.push(compare(bench, &responder, differences, pattern)?);
             if differences == 0 {
                 break;
             }
@@ -70,18 +70,33 @@ struct Cost {
     responder: Duration,
 }
 
-fn compare(bench: &Bench, responder: &Responder, sets: &Sets<'_>) -> Result<Row> {
-    let theirs = negentropy::Storages::new(sets)?;
-    let nodes = fast::Nodes::new(sets, responder);
-    let own = repeated(bench, sets, || nodes.find())?;
-    let plain = repeated(bench, sets, || plain::find(sets))?;
-    let their = repeated(bench, sets, || theirs.find())?;
+/// How far a sketch gets is luck: few differences are drawn several times, and the medians count.
+const DRAWS: u64 = 9;
+const FEW: usize = 1_000;
+
+fn compare(bench: &Bench, responder: &Responder, differences: usize, pattern: Pattern) -> Result<Row> {
+    let draws = if (1..=FEW).contains(&differences) { bench.pick(DRAWS, 1) } else { 1 };
+    let (mut own, mut plain, mut their, mut build) =
+        (Costs::default(), Costs::default(), Costs::default(), Samples::default());
+    for draw in 0..draws {
+        let sets = Sets::new(responder, differences, pattern, draw)?;
+        let theirs = negentropy::Storages::new(&sets)?;
+        let nodes = fast::Nodes::new(&sets, responder);
+        own.0.push(repeated(bench, &sets, || nodes.find())?);
+        plain.0.push(repeated(bench, &sets, || plain::find(&sets))?);
+        their.0.push(repeated(bench, &sets, || theirs.find())?);
+        build.push(theirs.build);
+    }
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let most = own.0.iter().map(|cost| cost.bytes).max().unwrap_or_default();
+    let (own, plain, their) = (own.median(), plain.median(), their.median());
     Ok(Row::new()
-        .text("pattern", sets.pattern.name())
-        .count("differences", sets.differences as u64)
+        .text("pattern", pattern.name())
+        .count("differences", differences as u64)
+        .count("sets", draws)
         .count("bytes", own.bytes)
-        .number("bytes_per_difference", own.bytes as f64 / sets.differences as f64)
+        .number("bytes_per_difference", own.bytes as f64 / differences as f64)
+        .number("most_per_difference", most as f64 / differences as f64)
         .count("round_trips", own.round_trips)
         .number("responder_cpu_ms", milliseconds(own.responder))
         .number("requester_cpu_ms", milliseconds(own.requester))
@@ -91,7 +106,28 @@ fn compare(bench: &Bench, responder: &Responder, sets: &Sets<'_>) -> Result<Row>
         .count("negentropy_round_trips", their.round_trips)
         .number("negentropy_responder_cpu_ms", milliseconds(their.responder))
         .number("negentropy_requester_cpu_ms", milliseconds(their.requester))
-        .number("negentropy_build_cpu_ms", milliseconds(theirs.build)))
+        .number("negentropy_build_cpu_ms", milliseconds(build.median())))
+}
+
+/// Of several sets.
+#[derive(Debug, Default)]
+struct Costs(Vec<Cost>);
+
+impl Costs {
+    /// The median of each.
+    fn median(&self) -> Cost {
+        fn median<T: Ord + Copy + Default>(costs: &[Cost], of: impl Fn(&Cost) -> T) -> T {
+            let mut all: Vec<T> = costs.iter().map(of).collect();
+            all.sort_unstable();
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        }
+        Cost {
+            bytes: median(&self.0, |cost| cost.bytes),
+            round_trips: median(&self.0, |cost| cost.round_trips),
+            requester: median(&self.0, |cost| cost.requester),
+            responder: median(&self.0, |cost| cost.responder),
+        }
+    }
 }
 
 /// The cost with the median of the times, after it was shown that what is found is what is missing.

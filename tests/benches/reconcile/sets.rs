@@ -35,8 +35,6 @@ pub(super) type Item = (EntryId, u64);
 #[derive(Debug)]
 pub(super) struct Sets<'r> {
     pub(super) table: TableId,
-    pub(super) pattern: Pattern,
-    pub(super) differences: usize,
     /// Ascending, as a store lists them.
     pub(super) requester: Vec<Item>,
     pub(super) responder: &'r [Item],
@@ -46,8 +44,14 @@ pub(super) struct Sets<'r> {
 
 impl<'r> Sets<'r> {
     /// The responder's set and another one; half of the differences, rounded up, are on the responder's side.
-    pub(super) fn new(responder: &'r Responder, differences: usize, pattern: Pattern) -> Result<Self> {
-        let mut random = Random::new(differences as u64);
+    /// Each draw is another choice of them.
+    pub(super) fn new(
+        responder: &'r Responder,
+        differences: usize,
+        pattern: Pattern,
+        draw: u64,
+    ) -> Result<Self> {
+        let mut random = Random::new(differences as u64 + (draw << 32));
         let span = if pattern == Pattern::Recent { HOUR } else { SPAN };
         let own = differences / 2;
         let mut pool: Vec<EntryId> =
@@ -68,6 +72,6 @@ impl<'r> Sets<'r> {
         );
         requester.sort_unstable();
         let table = responder.table;
-        Ok(Self { table, pattern, differences, requester, responder: &responder.items, missing })
+        Ok(Self { table, requester, responder: &responder.items, missing })
     }
 }
