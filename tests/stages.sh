@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by tests/run and .ci/run: runs stages one after the other, all of them whatever fails, and adds up what their
+# Sourced by tests/run, .ci/run and others: runs stages one after the other, all of them whatever fails, and adds up what their
 # runners count. A stage that counts nothing (a formatter, a linter) is one check.
 
 # Without it a stage would have the status of `tee`.
@@ -80,6 +80,17 @@ packages() {
     [ "$(id -u)" -eq 0 ] || sudo=(sudo)
     "${sudo[@]}" apt-get update -qq
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends -y "$@"
+}
+
+# A virtual environment for the second implementation, renewed when its requirements change.
+prepare_python() {
+    local wanted=tests/interop/requirements.txt venv=$target/interop
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
+    if ! cmp -s "$wanted" "$venv/requirements.txt"; then
+        python3 -m venv --clear "$venv"
+        "$venv/bin/python" -m pip install --quiet --requirement "$wanted"
+        cp "$wanted" "$venv/requirements.txt"
+    fi
 }
 
 # Exits early where nothing can be done.
