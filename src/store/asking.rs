@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -17,9 +17,9 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// A short read that took longer than this came from the disk.
+/// A short read that takes longer than this comes from the disk, and is given up.
 const QUICK: Duration = Duration::from_millis(2);
-/// After one of those, reads keep off the async threads for so long.
+/// After one of those, reads keep off the async threads for so long; then one of them tries again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether what is read lies in memory. Then a short read takes less time than it takes to hand it to another thread and its
@@ -29,13 +29,28 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Pace(Mutex<Option<Instant>>);
 
 impl Pace {
-    fn is_quick(&self, now: Instant) -> bool {
-        let slow_at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slow_at.is_none_or(|slow_at| now.saturating_duration_since(slow_at) >= PAUSE)
+    /// Whether a short read may be tried.
+    fn try_read(&self, now: Instant) -> bool {
+        let mut slow_at = self.lock();
+        match *slow_at {
+            None => true,
+            Some(at) if now.saturating_duration_since(at) < PAUSE => false,
+            Some(_) => {
+                // The others wait for what comes of it.
+                *slow_at = Some(now);
+                true
+            }
+        }
     }
 
-    fn was_slow(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// Notes how long a short read took.
+    fn took(&self, began: Instant, ended: Instant) {
+        let is_slow = ended.saturating_duration_since(began) > QUICK;
+        *self.lock() = is_slow.then_some(ended);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,21 +76,21 @@ impl Core {
         self.file.read(|txn| read(&before.view(self, txn)?))
     }
 
-    /// What `read` finds on the spot; nothing if it may be a longer read.
+    /// What `read` finds on the spot; nothing if it may take longer.
     fn on_the_spot<T>(
         &self,
         read: impl Fn(&View<'_>, Reach) -> Result<Option<T>, redb::Error>,
     ) -> Option<Result<T, StoreError>> {
         let began = monotonic();
-        if !self.pace.is_quick(began) {
+        if !self.pace.try_read(began) {
             return None;
         }
-        let found = catch_unwind(AssertUnwindSafe(|| self.view(|view| read(view, Reach::Short))));
-        let now = monotonic();
-        if now.saturating_duration_since(began) > QUICK {
-            self.pace.was_slow(now);
-        }
-        found.unwrap_or_else(|_| Err(self.panicked())).transpose()
+        let reach = Reach::Short { until: began + QUICK };
+        let before = Before::take(self);
+        let read = || self.file.read_at_once(|txn| read(&before.view(self, txn)?, reach));
+        let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Some(Err(self.panicked())));
+        self.pace.took(began, monotonic());
+        found?.transpose()
     }
 
     pub(super) fn live(&self) -> RwLockReadGuard<'_, Live> {
@@ -152,5 +167,27 @@ impl Store {
         task.await.unwrap_or_else(|error| {
             if error.is_panic() { Err(self.core.panicked()) } else { Err(StoreError::Closed) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_slow_read_one_at_a_time_tries_again_until_one_is_quick() {
+        let (pace, now) = (Pace::default(), monotonic());
+        assert!(pace.try_read(now) && pace.try_read(now));
+        let slow = now + 2 * QUICK;
+        pace.took(now, slow);
+        assert!(!pace.try_read(slow + PAUSE / 2));
+        let later = slow + PAUSE;
+        assert!(pace.try_read(later) && !pace.try_read(later));
+        pace.took(later, later + 2 * QUICK);
+        assert!(!pace.try_read(later + PAUSE));
+        let latest = later + 2 * PAUSE;
+        assert!(pace.try_read(latest));
+        pace.took(latest, latest + QUICK);
+        assert!(pace.try_read(latest + QUICK) && pace.try_read(latest + QUICK));
     }
 }

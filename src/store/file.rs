@@ -97,6 +97,19 @@ impl StoreFile {
         self.with_database(|database| read(&database.begin_read()?)).map_err(|(_, error)| self.fault(error))
     }
 
+    /// As [`Self::read_once`], but gives up where that would wait for somebody who opens or closes the file, or fails as long as
+    /// nobody does.
+    pub(super) fn read_at_once<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Error>,
+    ) -> Option<Result<T, StoreError>> {
+        let slot = self.slot.try_read().ok()?;
+        match slot.database.as_ref()?.begin_read().map_err(Error::from).and_then(|txn| read(&txn)) {
+            Err(error) if is_broken(&error) => None,
+            result => Some(result.map_err(|error| self.fault(error))),
+        }
+    }
+
     /// Runs `write` in a transaction that is durable when this returns, if `write` says that it changed anything.
     pub(super) fn write<T>(
         &self,

@@ -8,6 +8,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     fmt,
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -27,6 +28,7 @@ use super::{
     schema::{self, Bucket, Place, damaged, parse_table},
     view::View,
 };
+use crate::clock::monotonic;
 
 /// How far one query goes.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +55,11 @@ impl Default for Bounds {
 /// Whether a query goes as far as its bounds, or gives up early: with a whole answer or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Gives up where it is not sure to end soon.
-    Short,
+    /// Gives up where it is not sure to end soon, or at this time.
+    Short {
+        /// When.
+        until: Instant,
+    },
     /// As far as the bounds of the store.
     Whole,
 }
@@ -89,6 +94,7 @@ struct Query<'t> {
     after: u64,
     newest: u64,
     reach: Reach,
+    bounds: Bounds,
 }
 
 /// The entries matching `filter` of the tables in `allowed`, at most `most_bytes` but at least one; nothing if a short query
@@ -110,7 +116,12 @@ pub(super) fn get(
         after = after.max(view.first_received(received_from)?.saturating_sub(1));
     }
     let tables = tables(view, filter, allowed);
-    Query { view, filter, tables, received_from, after, newest, reach }.page(most_bytes)
+    let mut bounds = view.settings().bounds;
+    if reach != Reach::Whole {
+        bounds.rows = bounds.rows.min(SHORT_ROWS);
+        bounds.bytes = bounds.bytes.min(SHORT_BYTES);
+    }
+    Query { view, filter, tables, received_from, after, newest, reach, bounds }.page(most_bytes)
 }
 
 /// The tables that the filter and the caller both permit; nothing if both permit all.
@@ -133,18 +144,16 @@ impl Query<'_> {
     fn page(&self, most_bytes: usize) -> Result<Option<Page>, Error> {
         let mut page =
             Page { entries: Vec::new(), keys: Vec::new(), next: self.cursor(self.newest), more: false };
-        let mut bounds = self.view.settings().bounds;
-        if self.reach == Reach::Short {
-            if self.is_wide() {
-                return Ok(None);
-            }
-            bounds.rows = bounds.rows.min(SHORT_ROWS);
-            bounds.bytes = bounds.bytes.min(SHORT_BYTES);
+        if self.reach != Reach::Whole && self.is_wide() {
+            return Ok(None);
         }
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
         for arrival in self.candidates()? {
             let arrival = arrival?;
+            if matches!(self.reach, Reach::Short { until } if monotonic() > until) {
+                return Ok(None);
+            }
             let (length, found) = match self.looked_at(arrival) {
                 Ok(seen) => seen,
                 Err(error) => {
@@ -167,8 +176,8 @@ impl Query<'_> {
                 found_tables.insert(table_no);
                 found_bytes += length;
             }
-            if rows >= bounds.rows || looked_at >= bounds.bytes {
-                if self.reach == Reach::Short {
+            if rows >= self.bounds.rows || looked_at >= self.bounds.bytes {
+                if self.reach != Reach::Whole {
                     return Ok(None);
                 }
                 page.next = self.cursor(arrival);
@@ -282,7 +291,7 @@ impl Query<'_> {
         let index = index.filter(move |arrival| {
             arrival.as_ref().is_ok_and(|arrival| *arrival <= merged) || arrival.is_err()
         });
-        let most = self.view.settings().bounds.rows + 1;
+        let most = self.bounds.rows + 1;
         let fresh = std::iter::once_with(move || self.view.fresh_arrivals(which, self.after, most));
         index.chain(fresh.flatten().map(Ok))
     }

@@ -1,10 +1,18 @@
 //! get against a model that looks at every entry.
 
+use std::time::Duration;
+
 use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
-use crate::store::query::Bounds;
+use crate::{
+    clock::monotonic,
+    store::{
+        query::{self, Bounds, Reach},
+        view::View,
+    },
+};
 
 struct Model {
     arrival: u64,
@@ -186,6 +194,22 @@ async fn check(
         let mut found = Vec::new();
         loop {
             let page = store.get(filter.clone(), allowed.clone(), ask.most_bytes).await.unwrap();
+            let again = async |reach| {
+                let (filter, allowed, most) = (filter.clone(), allowed.clone(), ask.most_bytes);
+                let read = move |view: &View<'_>| {
+                    query::get(view, &filter, allowed.as_deref(), view.core.clock.now(), most, reach)
+                };
+                store.look(read).await.unwrap()
+            };
+            assert_eq!(again(Reach::Whole).await.as_ref(), Some(&page));
+            let until = monotonic() + Duration::from_secs(3600);
+            if let Some(short) = again(Reach::Short { until }).await {
+                assert_eq!(short, page);
+            }
+            assert_eq!(
+                again(Reach::Short { until: monotonic() }).await.filter(|short| !short.entries.is_empty()),
+                None
+            );
             let bytes: usize = page.entries.iter().map(|(_, encoded)| encoded.len()).sum();
             assert!(page.entries.len() <= ask.limit && (bytes <= ask.most_bytes || page.entries.len() == 1));
             let tables: BTreeSet<_> = page
