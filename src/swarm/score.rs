@@ -53,6 +53,7 @@ struct Record {
     score: f64,
     at: Instant,
     bans: u32,
+    banned_until: Option<Instant>,
     timeout_at: Option<Instant>,
 }
 
@@ -79,8 +80,12 @@ impl Scores {
     }
 
     pub(crate) fn report(&mut self, peer: PeerId, conduct: Conduct, now: Instant) -> Verdict {
-        let record =
-            self.peers.get_or_insert_mut(peer, || Record { score: 0.0, at: now, bans: 0, timeout_at: None });
+        let new = || Record { score: 0.0, at: now, bans: 0, banned_until: None, timeout_at: None };
+        let record = self.peers.get_or_insert_mut(peer, new);
+        // What was under way when it was banned does not ban it again.
+        if record.banned_until.is_some_and(|until| now < until) {
+            return Verdict::Score(record.score);
+        }
         if conduct == Conduct::Timeout {
             // A link that hangs lets many requests time out at once: that is one event.
             if record.timeout_at.is_some_and(|last| now < last + TIMEOUT_PAUSE) {
@@ -96,6 +101,7 @@ impl Scores {
         let length = FIRST_BAN.saturating_mul(1 << record.bans.min(8)).min(LONGEST_BAN);
         let until = now + length;
         record.bans += 1;
+        record.banned_until = Some(until);
         record.score = 0.0;
         self.banned.insert((until, peer));
         Verdict::Ban(until)
@@ -150,6 +156,17 @@ mod tests {
             }
         }
         assert_eq!(lengths, [1, 2, 4, 8, 12, 12]);
+    }
+
+    #[test]
+    fn what_comes_of_a_peer_after_its_ban_does_not_lengthen_it() {
+        let (mut scores, peer, now) = (Scores::new(), PeerId::random(), monotonic());
+        let bans = (0..500).filter_map(|_| match scores.report(peer, Conduct::Misbehaviour, now) {
+            Verdict::Ban(until) => Some(until),
+            Verdict::Score(_) => None,
+        });
+        assert_eq!(bans.collect::<Vec<_>>(), [now + FIRST_BAN]);
+        assert_eq!(scores.banned.len(), 1);
     }
 
     #[test]
