@@ -54,7 +54,7 @@ pub(super) struct Shared {
 pub(super) struct EventLoop {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) announced: Outlet<Announced>,
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
     pub(super) idle: Idle,
     pub(super) network: Network,
     commands: mpsc::Receiver<Command>,

@@ -27,8 +27,8 @@ use crate::{
         Conduct, Event,
         event_loop::{Command, EventLoop},
         exchange::{
-            Exchange,
-            ask::{AskError, ask},
+            Exchange, MAX_ASKING,
+            ask::{AskError, ask, is_quiet},
             idle::Idle,
             streams::OpenError,
         },
@@ -115,12 +115,15 @@ pub struct SwarmStatus {
     pub peers: Vec<PeerStatus>,
     /// Topics whose gossip this end takes part in.
     pub topics: usize,
+    /// Streams that peers have open to ask on.
+    pub streams: usize,
     /// Peers in the DHT's routing table.
     pub dht_peers: usize,
     /// Banned peers.
     pub banned: usize,
 }
 
+/// By peer and operation, and for all operations together under no name.
 type PerPeer = LruCache<(PeerId, &'static str), Arc<Semaphore>>;
 
 /// Talks to the task that owns the swarm. Cheap to clone.
@@ -184,8 +187,10 @@ impl Handle {
     ) -> Result<O::Response, RequestError> {
         let frame = Frame::request::<O>(&request).map_err(|e| RequestError::Unsendable(e.to_string()))?;
         // The peer's own place first: who waits behind a slow peer must not hold a place of all.
-        let slot = self.slot(peer, O::NAME);
-        let _one_of_peer = slot.acquire().await.map_err(|_| RequestError::ShutDown)?;
+        let of_operation = self.slot(peer, O::NAME, MAX_REQUESTS_PER_PEER);
+        let _one_of_operation = of_operation.acquire().await.map_err(|_| RequestError::ShutDown)?;
+        let of_peer = self.slot(peer, "", MAX_ASKING);
+        let _one_of_peer = of_peer.acquire().await.map_err(|_| RequestError::ShutDown)?;
         let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
         let exchange = self.exchange::<O>(peer, &frame);
         let reply = tokio::time::timeout(REQUEST_DEADLINE, exchange).await;
@@ -203,10 +208,20 @@ impl Handle {
         peer: PeerId,
         request: &Frame,
     ) -> Result<Reply<O::Response>, RequestError> {
-        let idle = self.idle.take(peer, O::NAME);
-        if let Some(mut kept) = idle {
+        while let Some(mut kept) = self.idle.take(peer, O::NAME) {
+            match is_quiet(&mut kept.stream) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    self.failed::<O>(peer, error).await;
+                    continue;
+                }
+            }
             match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
-                Err(AskError::Silent(error)) => tracing::trace!(%peer, %error, "an idle stream was closed"),
+                Err(AskError::Silent(error)) => {
+                    tracing::trace!(%peer, %error, "an idle stream was closed");
+                    break;
+                }
                 Err(error) => return Err(self.failed::<O>(peer, error).await),
                 Ok(reply) => {
                     self.idle.keep(peer, O::NAME, kept);
@@ -214,7 +229,12 @@ impl Handle {
                 }
             }
         }
-        let mut kept = self.idle.adopt(peer, self.open::<O>(peer).await?);
+        let stream = match self.open::<O>(peer).await {
+            // It was to be opened on a connection that closed meanwhile. There may be another one, or there will be.
+            Err(RequestError::Closed) => self.open::<O>(peer).await?,
+            opened => opened?,
+        };
+        let mut kept = self.idle.adopt(peer, stream);
         match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
             Err(error) => Err(self.failed::<O>(peer, error).await),
             Ok(reply) => {
@@ -425,9 +445,9 @@ impl Handle {
         answered.await.map_err(|_| RequestError::ShutDown)
     }
 
-    fn slot(&self, peer: PeerId, operation: &'static str) -> Arc<Semaphore> {
+    fn slot(&self, peer: PeerId, operation: &'static str, places: usize) -> Arc<Semaphore> {
         let mut slots = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.get_or_insert((peer, operation), || Arc::new(Semaphore::new(MAX_REQUESTS_PER_PEER)));
+        let slot = slots.get_or_insert((peer, operation), || Arc::new(Semaphore::new(places)));
         Arc::clone(slot)
     }
 }

@@ -120,6 +120,7 @@ impl EventLoop {
             external: self.swarm.external_addresses().map(ToString::to_string).collect(),
             peers: peers.collect(),
             topics: self.topics.len(),
+            streams: self.server.streams(),
             dht_peers: 0,
             banned: 0,
         };

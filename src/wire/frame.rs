@@ -15,6 +15,9 @@ const MAX_PREFIX: usize = 4;
 /// sends.
 const STEP: usize = 64 << 10;
 
+/// What is not wanted is read in steps of so many bytes.
+const DISCARD_STEP: usize = 8 << 10;
+
 /// Requests of so many bytes are not charged to the budget: they are no more than what a stream takes anyway, and who uses up
 /// the budget must not keep out everybody's small ones.
 const SMALL_REQUEST: usize = 4 << 10;
@@ -39,11 +42,11 @@ impl Budget {
 /// Why a request never became one. It is answered at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejected {
-    /// The byte budget was used up. The frame was not read to its end.
+    /// The byte budget was used up. The frame was read, and dropped as it came.
     Overloaded,
-    /// Longer than a request may be. Nothing of it was read.
+    /// Longer than a request may be. The frame was not read.
     TooLong,
-    /// A whole frame, but not the CBOR of the operation.
+    /// Not the CBOR of the operation.
     Malformed,
 }
 
@@ -67,6 +70,7 @@ pub struct Frame {
     bytes: Vec<u8>,
     /// Where it begins in `bytes`: the length takes less room than was left for it.
     start: usize,
+    defers: bool,
     _held: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -85,7 +89,7 @@ impl Frame {
         for (position, byte) in bytes.iter_mut().skip(start).take(more + 1).enumerate() {
             *byte = (length >> (7 * position) & 0x7f) as u8 | if position < more { 0x80 } else { 0 };
         }
-        Ok(Self { bytes, start, _held: None })
+        Ok(Self { bytes, start, defers: false, _held: None })
     }
 
     /// The frame of a request.
@@ -101,13 +105,20 @@ impl Frame {
     /// # Errors
     /// If it is longer than responses of the operation may be.
     pub fn reply<O: Operation>(reply: &Reply<O::Response>) -> io::Result<Self> {
-        Self::encode(reply, O::MAX_RESPONSE)
+        let defers = matches!(reply, Reply::Refused { retry_after_ms: Some(_), .. });
+        Ok(Self { defers, ..Self::encode(reply, O::MAX_RESPONSE)? })
     }
 
     /// Length of the message, in bytes, without that of its length.
     #[must_use]
     pub const fn message_bytes(&self) -> usize {
         self.bytes.len() - MAX_PREFIX
+    }
+
+    /// Whether it is a reply that tells the peer to come back later.
+    #[must_use]
+    pub const fn defers(&self) -> bool {
+        self.defers
     }
 
     /// The same, with something that it holds.
@@ -155,6 +166,7 @@ where
     }
     let charged = if length <= SMALL_REQUEST { 0 } else { length.min(STEP) };
     let Some(mut held) = budget.take(charged) else {
+        discard(io, length).await?;
         return Ok(Received::rejected(Rejected::Overloaded));
     };
     let mut frame = Vec::with_capacity(length.min(STEP));
@@ -164,7 +176,12 @@ where
         if !frame.is_empty() {
             match budget.take(step) {
                 Some(more) => held.merge(more),
-                None => return Ok(Received::rejected(Rejected::Overloaded)),
+                None => {
+                    let rest = length - frame.len();
+                    drop((frame, held));
+                    discard(io, rest).await?;
+                    return Ok(Received::rejected(Rejected::Overloaded));
+                }
             }
         }
         read_step(io, &mut frame, step).await?;
@@ -227,6 +244,17 @@ async fn read_step<T: AsyncRead + Unpin>(io: &mut T, frame: &mut Vec<u8>, step: 
     let read = frame.len();
     frame.resize(read + step, 0);
     io.read_exact(frame.get_mut(read..).unwrap_or_default()).await
+}
+
+/// Reads so many bytes for nothing: who sends them reads no answer before.
+async fn discard<T: AsyncRead + Unpin>(io: &mut T, mut bytes: usize) -> io::Result<()> {
+    let mut sink = vec![0; bytes.min(DISCARD_STEP)];
+    while bytes > 0 {
+        let step = bytes.min(sink.len());
+        io.read_exact(sink.get_mut(..step).unwrap_or_default()).await?;
+        bytes -= step;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -28,13 +28,13 @@ use p2pdb::{
         refusal::Outcome,
         seal::{Content, Draft},
     },
-    swarm::{self, Config, INBOX, INBOX_PER_PEER},
+    swarm::{self, Config, INBOX, INBOX_PER_PEER, RequestError},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     peer::{Peer, framed, prefix, status},
-    support::{TestNode, entry, eventually, key, mine, network, now, rng, table, table_id, until},
+    support::{TestNode, client, entry, eventually, key, mine, network, now, rng, table, table_id, until},
 };
 
 fn puts(entries: &[Bytes], keys: &[&[u8]]) -> PutRequest {
@@ -203,6 +203,21 @@ async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_st
     // To say it and send nothing costs others nothing.
     let (_idle, _) = staller.hold::<Put>(node.node.peer(), prefix(limits::PUT_REQUEST_BYTES)).await;
     assert_eq!(status().await, Status::Ok);
+}
+
+/// It is read as it comes, and dropped: who is still sending hears nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_more_than_there_is_room_for_is_told_so() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| config.swarm.limits.request_bytes = 100_000).await;
+    let client = client(&network, &[&node.address]).await;
+    let to = client.connect(node.address.clone()).await.unwrap();
+    let long = Bytes::from(vec![0; 300_000]);
+    for _ in 0..3 {
+        let answer = client.swarm().request::<Put>(to, puts(&[long.clone(), long.clone()], &[])).await;
+        assert!(matches!(answer, Err(RequestError::Refused { status: Status::Busy, .. })), "{answer:?}");
+    }
+    client.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ mod resilience;
 mod secrets;
 mod siege;
 mod source;
+mod streams;
 mod support;
 mod swarm;
 mod threats;

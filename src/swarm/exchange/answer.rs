@@ -23,6 +23,9 @@ use crate::{
 /// A stream is closed when nothing was asked on it for so long: twice as long as who opened it should keep it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Who was told to come back later is not listened to for so long.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// What streams are answered with.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -61,6 +64,11 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// How many streams peers have open.
+    pub(crate) fn streams(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Answers on a stream, in a task of its own.
@@ -102,12 +110,16 @@ impl Server {
                     break;
                 }
             };
-            // What is left of a frame that was not read is not worth reading.
-            let is_last = matches!(received.request, Err(Rejected::TooLong | Rejected::Overloaded));
+            // Who breaks the protocol gets no second chance on this stream.
+            let is_last = matches!(received.request, Err(Rejected::TooLong | Rejected::Malformed));
             let Some(reply) = self.reply::<O>(asker, received).await else { break };
             let sent = timeout(O::DEADLINE, reply.send(&mut stream)).await;
             if is_last || !matches!(sent, Ok(Ok(()))) {
                 break;
+            }
+            if reply.defers() {
+                // Refusing must not be what this node does all the time.
+                let _ = timeout(REFUSAL_PAUSE, self.stop.cancelled()).await;
             }
             patience = PATIENCE;
         }

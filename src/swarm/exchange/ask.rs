@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use futures::FutureExt;
 use libp2p::{Stream, core::upgrade::NegotiationError};
 use p2pdb_protocol::message::{Operation, Reply};
 
@@ -25,6 +26,19 @@ pub(crate) enum AskError {
     /// The peer took too long.
     #[error("it took too long")]
     Timeout,
+}
+
+/// Whether a stream on which everything is answered may be asked on: whether the peer has neither closed it, nor said something that
+/// would be taken for the answer.
+pub(crate) fn is_quiet(stream: &mut Stream) -> Result<bool, AskError> {
+    match frame::begin(stream).now_or_never() {
+        None => Ok(true),
+        Some(Ok(Some(_))) => {
+            let text = "more answers than requests";
+            Err(AskError::Invalid(io::Error::new(io::ErrorKind::InvalidData, text)))
+        }
+        Some(Ok(None) | Err(_)) => Ok(false),
+    }
 }
 
 /// Sends a request and reads the reply, all of it in `deadline`.

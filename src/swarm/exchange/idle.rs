@@ -13,8 +13,9 @@ use crate::clock::monotonic;
 
 /// A stream is closed when nothing was asked on it for so long; before that the peer should not do so (SPEC 8.1).
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Streams of one operation to one peer, and in all. More are not kept.
-const MAX_OF_PEER: usize = super::super::INBOX_PER_PEER;
+/// Streams to one peer: of more, those that lay idle the longest are closed.
+pub(super) const MAX_OF_PEER: usize = 64;
+/// Streams in all: more are not kept.
 const MAX_IN_ALL: usize = 1024;
 
 /// A stream that may be asked on, and of which of the peer's connections it is.
@@ -26,9 +27,26 @@ pub(crate) struct Kept<S = Stream> {
 
 #[derive(Debug)]
 struct Peer<S> {
-    /// Grows with each connection to the peer: the latest is the best, and streams of others are not kept.
+    /// Another one with each connection to the peer: the latest is the best, and streams of others are not kept.
     generation: u64,
+    /// Of each operation, the one that was used last at the end.
     idle: HashMap<&'static str, Vec<(Instant, S)>>,
+}
+
+impl<S> Peer<S> {
+    fn len(&self) -> usize {
+        self.idle.values().map(Vec::len).sum()
+    }
+
+    /// Gives up the stream that was not used for the longest time.
+    fn close_oldest(&mut self) {
+        let since = |streams: &Vec<(Instant, S)>| streams.first().map(|(since, _)| *since);
+        let with_oldest =
+            self.idle.values_mut().filter(|streams| !streams.is_empty()).min_by_key(|streams| since(streams));
+        if let Some(streams) = with_oldest {
+            streams.remove(0);
+        }
+    }
 }
 
 /// Idle streams by peer and operation. Clones share them.
@@ -39,11 +57,12 @@ pub(crate) struct Idle<S = Stream>(Arc<Mutex<Inner<S>>>);
 struct Inner<S> {
     peers: HashMap<PeerId, Peer<S>>,
     count: usize,
+    generations: u64,
 }
 
 impl<S> Default for Idle<S> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Inner { peers: HashMap::new(), count: 0 })))
+        Self(Arc::new(Mutex::new(Inner { peers: HashMap::new(), count: 0, generations: 0 })))
     }
 }
 
@@ -73,12 +92,18 @@ impl<S> Idle<S> {
     /// Keeps a stream on which everything that was asked is answered.
     pub(crate) fn keep(&self, peer: PeerId, operation: &'static str, kept: Kept<S>) {
         let mut inner = self.lock();
-        let has_room = inner.count < MAX_IN_ALL;
+        let inner = &mut *inner;
         // Who is not here is not connected any more.
         let Some(of_peer) = inner.peers.get_mut(&peer) else { return };
-        let streams = of_peer.idle.entry(operation).or_default();
-        if has_room && streams.len() < MAX_OF_PEER && kept.generation == of_peer.generation {
-            streams.push((monotonic(), kept.stream));
+        if kept.generation != of_peer.generation {
+            return;
+        }
+        if of_peer.len() >= MAX_OF_PEER {
+            of_peer.close_oldest();
+            inner.count -= 1;
+        }
+        if inner.count < MAX_IN_ALL {
+            of_peer.idle.entry(operation).or_default().push((monotonic(), kept.stream));
             inner.count += 1;
         }
     }
@@ -86,18 +111,18 @@ impl<S> Idle<S> {
     /// A connection to a peer is there: streams of earlier ones are given up.
     pub(crate) fn connected(&self, peer: PeerId) {
         let mut inner = self.lock();
-        let new = || Peer { generation: 0, idle: HashMap::new() };
-        let of_peer = inner.peers.entry(peer).or_insert_with(new);
-        of_peer.generation += 1;
-        let given_up: usize = of_peer.idle.drain().map(|(_, streams)| streams.len()).sum();
-        inner.count -= given_up;
+        inner.generations += 1;
+        let latest = Peer { generation: inner.generations, idle: HashMap::new() };
+        if let Some(earlier) = inner.peers.insert(peer, latest) {
+            inner.count -= earlier.len();
+        }
     }
 
     /// The last connection to a peer is gone.
     pub(crate) fn lost(&self, peer: &PeerId) {
         let mut inner = self.lock();
         if let Some(of_peer) = inner.peers.remove(peer) {
-            inner.count -= of_peer.idle.values().map(Vec::len).sum::<usize>();
+            inner.count -= of_peer.len();
         }
     }
 
@@ -154,8 +179,11 @@ mod tests {
         idle.keep(peer, "get", in_use);
         assert!(idle.take(peer, "get").is_none());
         keep(&idle, peer, "get", 3);
+        let in_use = idle.adopt(peer, 4);
         idle.lost(&peer);
-        keep(&idle, peer, "get", 4);
+        keep(&idle, peer, "get", 5);
+        idle.connected(peer);
+        idle.keep(peer, "get", in_use);
         assert!(idle.take(peer, "get").is_none());
         assert_eq!(idle.lock().count, 0);
     }
@@ -166,7 +194,10 @@ mod tests {
         for _ in 0..=MAX_IN_ALL / MAX_OF_PEER {
             let peer = PeerId::random();
             idle.connected(peer);
-            (0..=MAX_OF_PEER).for_each(|stream| keep(&idle, peer, "get", u32::try_from(stream).unwrap()));
+            keep(&idle, peer, "put", 0);
+            (1..=MAX_OF_PEER).for_each(|stream| keep(&idle, peer, "get", u32::try_from(stream).unwrap()));
+            assert!(idle.lock().peers.values().all(|of_peer| of_peer.len() <= MAX_OF_PEER));
+            assert!(idle.take(peer, "put").is_none(), "the oldest is closed");
         }
         assert_eq!(idle.lock().count, MAX_IN_ALL);
         let last = monotonic();

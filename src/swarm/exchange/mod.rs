@@ -34,6 +34,8 @@ use crate::{
     },
 };
 
+/// Requests of all operations under way to one peer.
+pub(super) const MAX_ASKING: usize = 128;
 /// When a peer that found us busy should come back, in milliseconds.
 const RETRY_AFTER_MS: u64 = 2_000;
 

@@ -29,9 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::swarm::ip_limits::Origin;
 
-/// Streams of one operation that a peer may have open on one connection: those that it asks on, and as many again that
-/// are just closing or were left over.
-const MAX_INBOUND: usize = super::super::INBOX_PER_PEER + 32;
+/// Streams of all operations that a peer may have open on one connection: those that it asks on, those that it keeps, and some that
+/// are just closing. The connection has 512 of yamux for both directions, or 256 of QUIC for each, and other protocols need some.
+const MAX_INBOUND: usize = super::MAX_ASKING + super::idle::MAX_OF_PEER + 32;
 /// Streams to one peer that wait until it is connected.
 const MAX_WAITING: usize = 256;
 
@@ -81,7 +81,7 @@ pub(crate) trait Accept: std::fmt::Debug + Send + Sync {
 pub(crate) struct Behaviour {
     listens: Arc<[Name]>,
     accept: Arc<dyn Accept>,
-    /// The connections of each peer, in the order in which they came.
+    /// The connections of each peer, the best one last.
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     /// What waits for a connection.
     waiting: HashMap<PeerId, Vec<Opening>>,
@@ -102,8 +102,8 @@ impl Behaviour {
         }
     }
 
-    /// Opens a stream to a peer, over the latest of its connections, which is direct if one of them is; dials it if there is
-    /// none.
+    /// Opens a stream to a peer, over the latest of its connections that is not relayed, if there is one; dials the peer if it is
+    /// not connected.
     pub(crate) fn open(
         &mut self,
         peer: PeerId,
@@ -134,7 +134,7 @@ impl Behaviour {
         Handler {
             asker: Asker { peer, origin: Origin::of_multiaddr(address) },
             listens: Arc::clone(&self.listens),
-            places: self.listens.iter().map(|_| Arc::new(Semaphore::new(MAX_INBOUND))).collect(),
+            places: Arc::new(Semaphore::new(MAX_INBOUND)),
             accept: Arc::clone(&self.accept),
             openings: VecDeque::new(),
         }
@@ -220,8 +220,7 @@ impl NetworkBehaviour for Behaviour {
 pub(crate) struct Handler {
     asker: Asker,
     listens: Arc<[Name]>,
-    /// For each operation listened for.
-    places: Vec<Arc<Semaphore>>,
+    places: Arc<Semaphore>,
     accept: Arc<dyn Accept>,
     openings: VecDeque<Opening>,
 }
@@ -263,13 +262,10 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, number),
                 ..
-            }) => {
-                let place = self.places.get(number).map(|places| Arc::clone(places).try_acquire_owned());
-                match place {
-                    Some(Ok(place)) => Arc::clone(&self.accept).accept(number, self.asker, stream, place),
-                    _ => tracing::debug!(peer = %self.asker.peer, "a peer opens too many streams"),
-                }
-            }
+            }) => match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => Arc::clone(&self.accept).accept(number, self.asker, stream, place),
+                Err(_) => tracing::debug!(peer = %self.asker.peer, "a peer opens too many streams"),
+            },
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
                 // Who waited may have gone.
                 let _ = info.answer.send(Ok(protocol));
