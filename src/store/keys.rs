@@ -23,7 +23,8 @@ pub(super) enum FoundBy {
     Expiry(u64),
 }
 
-/// Index keys of many entries, to be written in ascending order: that touches each page once.
+/// Index keys of many entries, to be written in ascending order: that touches each page once. Those of ids and recipients are sorted
+/// when everything that comes and goes is known.
 #[derive(Default)]
 pub(super) struct Keys {
     /// No place: the id is not known any longer.
@@ -54,9 +55,7 @@ impl Keys {
     }
 
     pub(super) fn sort(&mut self) {
-        self.by_id.sort_unstable_by_key(|(table_no, id, _)| (*table_no, *id));
         self.by_table.sort_unstable();
-        self.by_recipient.sort_unstable();
         self.by_class.sort_unstable();
         self.by_epoch.sort_unstable();
         self.by_expiry.sort_unstable();

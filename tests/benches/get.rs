@@ -31,17 +31,19 @@ const READERS: usize = 16;
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let count = bench.count(20_000, 200);
-    let data = Dataset::new(Spec { readers: bench.pick(READERS, 2), ..Spec::of(count, 2048) })?;
+    let readers = bench.pick(READERS, 2);
     let mut rows = Vec::new();
-    for values in [10, 100] {
-        let values = bench.pick(values, values / 5);
-        bench.note(&format!("{values} values"));
-        rows.push(bench.runtime()?.block_on(measure(bench, &data, values))?);
+    for content_bytes in bench.pick(vec![512, 1024], vec![512]) {
+        let data = Dataset::new(Spec { readers, content_bytes, ..Spec::of(count, 2048) })?;
+        for values in [10, 100] {
+            let values = bench.pick(values, values / 5);
+            bench.note(&format!("{values} values of {content_bytes} bytes"));
+            rows.push(bench.runtime()?.block_on(measure(bench, &data, values))?);
+        }
     }
     let settings = format!(
-        "{CLIENTS} clients over TCP, one question at a time each; one node process with {count} entries of 1 KiB for \
-         {} recipients that arrived before; answers decoded and counted, signatures not verified by the client",
-        data.readers.len()
+        "{CLIENTS} clients over TCP, one question at a time each; one node process with {count} entries for {readers} recipients \
+         that arrived before; answers decoded and counted, signatures not verified by the client"
     );
     bench.show(&settings, &rows);
     Ok(())
@@ -68,6 +70,7 @@ async fn measure(bench: &Bench, data: &Dataset, values: usize) -> Result<Row> {
     let time = began.elapsed();
     let cpu = node.cpu()? - before;
     Ok(Row::new()
+        .count("content_bytes", data.spec.content_bytes as u64)
         .count("values", values as u64)
         .count("queries", times.len() as u64)
         .number("queries_per_s", per_second(times.len(), time))
