@@ -1,5 +1,5 @@
 """Writes a good input of every kind, and every test vector, into the corpora of the fuzz targets: checksums, keys and
-required fields are more than a fuzzer guesses. Uses the second implementation; `.ci/run` calls it with its environment.
+required fields are more than a fuzzer guesses. Uses the second implementation; `protocol/fuzz/run` calls it with its environment.
 
     python protocol/fuzz/seeds.py protocol/fuzz/corpus
 """

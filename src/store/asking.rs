@@ -46,7 +46,11 @@ impl Pace {
     /// Notes how long a short read took.
     fn took(&self, began: Instant, ended: Instant) {
         let is_slow = ended.saturating_duration_since(began) > QUICK;
-        *self.lock() = is_slow.then_some(ended);
+        let mut slow_at = self.lock();
+        // One that began before another was slow says nothing of what comes after it.
+        if is_slow || slow_at.is_none_or(|slow_at| began >= slow_at) {
+            *slow_at = is_slow.then_some(ended);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -89,8 +93,12 @@ impl Core {
         let before = Before::take(self);
         let read = || self.file.read_at_once(|txn| read(&before.view(self, txn)?, reach));
         let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Some(Err(self.panicked())));
-        self.pace.took(began, monotonic());
-        found?.transpose()
+        let (found, ended) = (found.and_then(Result::transpose), monotonic());
+        // What gave up early has read nothing, and says nothing.
+        if found.is_some() || ended.saturating_duration_since(began) > QUICK {
+            self.pace.took(began, ended);
+        }
+        found
     }
 
     pub(super) fn live(&self) -> RwLockReadGuard<'_, Live> {
@@ -189,5 +197,8 @@ mod tests {
         assert!(pace.try_read(latest));
         pace.took(latest, latest + QUICK);
         assert!(pace.try_read(latest + QUICK) && pace.try_read(latest + QUICK));
+        pace.took(latest, latest + 3 * QUICK);
+        pace.took(latest, latest + QUICK);
+        assert!(!pace.try_read(latest + 4 * QUICK), "the quick one had begun before the slow one ended");
     }
 }

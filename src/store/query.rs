@@ -67,7 +67,7 @@ pub(super) enum Reach {
 /// Entries that a short query looks at, their bytes, and ids that it looks up.
 const SHORT_ROWS: usize = 512;
 const SHORT_BYTES: usize = 2 << 20;
-const SHORT_LOOKUPS: usize = 512;
+const SHORT_LOOKUPS: usize = 32;
 
 /// A page of entries (SPEC 8.5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,7 +38,9 @@ impl EventLoop {
             relays: false,
         });
         known.connections.insert(connection);
-        self.idle.connected(peer);
+        if known.connections.len() == 1 || !endpoint.is_relayed() {
+            self.idle.connected(peer);
+        }
         if let Some(dialer) = self.dialing.remove(&connection) {
             let _ = dialer.send(Some(peer));
         }

@@ -125,6 +125,10 @@ impl Scores {
         {
             self.banned.pop_first();
             if !self.banned.iter().any(|(_, banned)| *banned == peer) {
+                // Its time may not be over.
+                if let Some(record) = self.peers.peek_mut(&peer) {
+                    record.banned_until = None;
+                }
                 over.push(peer);
             }
         }

@@ -20,8 +20,8 @@ pub struct TransportError(#[source] Box<dyn std::error::Error + Send + Sync>);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A connection that is not set up after this time never will be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Events of a connection that may wait for the task of the swarm: as many as the requests that a peer has under way.
-/// Each time the queue is full costs a change from one task to the other and back.
+/// Events of a connection that may wait for the task of the swarm. Each time the queue is full costs a change from one task to
+/// the other and back.
 const CONNECTION_EVENTS: usize = 64;
 
 /// A swarm on the open internet.

@@ -70,16 +70,19 @@ struct Cost {
     responder: Duration,
 }
 
-/// How far a sketch gets is luck: few differences are drawn several times, and the medians count.
-const DRAWS: u64 = 9;
+/// How far a sketch gets is luck: few differences are drawn several times, and the medians count. With ten million ids each draw
+/// takes long, and shows what it shows with fewer.
+const DRAWS: usize = 9;
+const MOST_IDS_DRAWN: usize = 9_000_000;
 const FEW: usize = 1_000;
 
 fn compare(bench: &Bench, responder: &Responder, differences: usize, pattern: Pattern) -> Result<Row> {
-    let draws = if (1..=FEW).contains(&differences) { bench.pick(DRAWS, 1) } else { 1 };
+    let most = (MOST_IDS_DRAWN / responder.items.len()).clamp(1, DRAWS);
+    let draws = if (1..=FEW).contains(&differences) { bench.pick(most, 1) } else { 1 };
     let (mut own, mut plain, mut their, mut build) =
         (Costs::default(), Costs::default(), Costs::default(), Samples::default());
     for draw in 0..draws {
-        let sets = Sets::new(responder, differences, pattern, draw)?;
+        let sets = Sets::new(responder, differences, pattern, draw as u64)?;
         let theirs = negentropy::Storages::new(&sets)?;
         let nodes = fast::Nodes::new(&sets, responder);
         own.0.push(repeated(bench, &sets, || nodes.find())?);
@@ -93,7 +96,7 @@ fn compare(bench: &Bench, responder: &Responder, differences: usize, pattern: Pa
     Ok(Row::new()
         .text("pattern", pattern.name())
         .count("differences", differences as u64)
-        .count("sets", draws)
+        .count("sets", draws as u64)
         .count("bytes", own.bytes)
         .number("bytes_per_difference", own.bytes as f64 / differences as f64)
         .number("most_per_difference", most as f64 / differences as f64)

@@ -178,9 +178,6 @@ impl<T> Outlet<T> {
 
 /// What the swarm has to know of an operation.
 pub trait Exchange: Operation {
-    /// Its number among [`names`].
-    #[doc(hidden)]
-    const NUMBER: usize;
     /// The time for a request and its reply; a request that could not be answered in it is given up by both sides.
     #[doc(hidden)]
     const DEADLINE: Duration;
@@ -192,7 +189,6 @@ pub trait Exchange: Operation {
 macro_rules! exchanges {
     ($($operation:ident $field:ident $number:literal $seconds:literal,)*) => {
         $(impl Exchange for $operation {
-            const NUMBER: usize = $number;
             const DEADLINE: Duration = Duration::from_secs($seconds);
 
             #[allow(private_interfaces)]

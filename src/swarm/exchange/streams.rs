@@ -180,9 +180,15 @@ impl NetworkBehaviour for Behaviour {
         self.addresses.on_swarm_event(&event);
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id: peer, connection_id, ..
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                ..
             }) => {
-                self.connections.entry(peer).or_default().push(connection_id);
+                let connections = self.connections.entry(peer).or_default();
+                // A relay takes little, and for a short time.
+                let place = if endpoint.is_relayed() { 0 } else { connections.len() };
+                connections.insert(place, connection_id);
                 for opening in self.waiting.remove(&peer).unwrap_or_default() {
                     self.assign(peer, connection_id, opening);
                 }
