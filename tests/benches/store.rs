@@ -70,6 +70,10 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
                 .maybe("ratio_to_naive", plain_rate.map(|plain| rate / plain))
                 .number("cpu_us_per_entry", filled.cpu_seconds * 1e6 / filled.entries as f64)
                 .number("write_amplification", filled.written as f64 / filled.bytes as f64)
+                .maybe(
+                    "disk_amplification",
+                    filled.disk_written.map(|written| written as f64 / filled.bytes as f64),
+                )
                 .number("disk_ratio", machine::disk_of(directory.path())? as f64 / filled.kept_bytes as f64)
                 .maybe("memory_mib", filled.memory)
                 .number("reopen_ms", opened.milliseconds)
@@ -93,7 +97,9 @@ struct Filled {
     kept_bytes: u64,
     seconds: f64,
     cpu_seconds: f64,
+    /// What the process gave the kernel to be written, and what the disk was given meanwhile, by this process or others.
     written: u64,
+    disk_written: Option<u64>,
     memory: Option<f64>,
     /// Ids of the last ones, in hexadecimal.
     last: String,
@@ -147,7 +153,7 @@ pub(crate) fn child(task: &[String]) -> Result<()> {
     match *task.as_slice() {
         ["fill", variant, directory, count] => {
             let (mut target, count) = (Target::new(variant, Path::new(directory))?, count.parse()?);
-            let filled = fill(&mut target, count)?;
+            let filled = fill(&mut target, Path::new(directory), count)?;
             tell(&filled)
         }
         ["open", variant, directory, last] => {
@@ -178,7 +184,7 @@ fn own_memory() -> Option<f64> {
     machine::memory_of(std::process::id())
 }
 
-fn fill(target: &mut Target, count: usize) -> Result<Filled> {
+fn fill(target: &mut Target, directory: &Path, count: usize) -> Result<Filled> {
     let mut source = Source::new()?;
     let steady = matches!(target, Target::Store { steady: true, .. });
     if steady {
@@ -189,6 +195,7 @@ fn fill(target: &mut Target, count: usize) -> Result<Filled> {
         }
     }
     let (cpu, made, written) = (machine::own_cpu(), source.cpu, machine::written_by(std::process::id())?);
+    let disk_written = machine::written_to_disk_of(directory);
     let (bytes, before) = (source.bytes, source.made);
     let began = monotonic();
     // Half of it anew shows the steady state as well.
@@ -210,6 +217,9 @@ fn fill(target: &mut Target, count: usize) -> Result<Filled> {
         seconds,
         cpu_seconds: cpu.as_secs_f64(),
         written: machine::written_by(std::process::id())? - written,
+        disk_written: disk_written
+            .zip(machine::written_to_disk_of(directory))
+            .map(|(before, now)| now - before),
         memory: own_memory(),
         last: source.last.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
         kept,

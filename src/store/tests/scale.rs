@@ -48,14 +48,14 @@ fn processor() -> [f64; 2] {
     times
 }
 
-/// Bytes written to disk by this process, and its resident memory in MB.
+/// Bytes that this process has given to the kernel to be written, and its resident memory in MB.
 fn process() -> (u64, u64) {
     let field = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap();
         let line = text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
-    (field("/proc/self/io", "write_bytes:"), field("/proc/self/status", "VmRSS:") / 1024)
+    (field("/proc/self/io", "wchar:"), field("/proc/self/status", "VmRSS:") / 1024)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

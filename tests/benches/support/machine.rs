@@ -71,9 +71,25 @@ fn stat_times(pid: u32, first: usize) -> io::Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / TICKS))
 }
 
-/// Bytes that a process has had written to the disk: pages that it made dirty, each once until it is written.
+/// Bytes that a process has given to the kernel to be written. Not `write_bytes`: that counts a large folio of the page
+/// cache as a whole when 4 KiB of it become dirty, which is several times what the disk gets.
 pub(crate) fn written_by(pid: u32) -> io::Result<u64> {
-    field(&format!("/proc/{pid}/io"), "write_bytes:").ok_or_else(|| io::ErrorKind::InvalidData.into())
+    field(&format!("/proc/{pid}/io"), "wchar:").ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Bytes that the disk under a directory has been given, by whomever, if the kernel tells that of it.
+pub(crate) fn written_to_disk_of(directory: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    /// Of the counters, whatever the sectors of the disk are.
+    const SECTOR: u64 = 512;
+    let device = fs::metadata(directory).ok()?.dev();
+    // As the kernel packs them.
+    let major = (device >> 8 & 0xfff | device >> 32 & 0xffff_f000).to_string();
+    let minor = (device & 0xff | device >> 12 & 0xffff_ff00).to_string();
+    let counters = fs::read_to_string("/proc/diskstats").ok()?;
+    let mut disks = counters.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let disk = disks.find(|fields| fields.starts_with(&[&major, &minor]))?;
+    Some(disk.get(9)?.parse::<u64>().ok()? * SECTOR)
 }
 
 /// Memory of a process that is its own and not a file's, in MiB.
