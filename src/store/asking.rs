@@ -17,7 +17,7 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// A short read that takes longer than this comes from the disk, and is given up.
+/// A short read that takes longer than this, and waited meanwhile, comes from the disk, and is given up.
 const QUICK: Duration = Duration::from_millis(2);
 /// After one of those, reads keep off the async threads for so long; then one of them tries again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -43,9 +43,8 @@ impl Pace {
         }
     }
 
-    /// Notes how long a short read took.
-    fn took(&self, began: Instant, ended: Instant) {
-        let is_slow = ended.saturating_duration_since(began) > QUICK;
+    /// Notes whether a short read was slow.
+    fn took(&self, began: Instant, ended: Instant, is_slow: bool) {
         let mut slow_at = self.lock();
         // One that began before another was slow says nothing of what comes after it.
         if is_slow || slow_at.is_none_or(|slow_at| began >= slow_at) {
@@ -56,6 +55,42 @@ impl Pace {
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A short read under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Watch {
+    pub(super) began: Instant,
+    /// How often its thread had waited before, if that can be known.
+    pub(super) waits: Option<i64>,
+}
+
+impl Watch {
+    fn begin() -> Self {
+        Self { began: monotonic(), waits: waits() }
+    }
+
+    /// Whether it takes long because of the disk. Who takes long without having waited for anything was only not given the
+    /// processor, as happens all the time where there is more to do than there are cores for.
+    pub(super) fn is_slow(&self) -> bool {
+        self.is_slow_at(monotonic())
+    }
+
+    fn is_slow_at(&self, now: Instant) -> bool {
+        let is_late = now.saturating_duration_since(self.began) > QUICK;
+        is_late && self.waits.is_none_or(|before| waits() != Some(before))
+    }
+}
+
+/// How often this thread has given up the processor to wait for something, if the system says so.
+fn waits() -> Option<i64> {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::resource::{UsageWho, getrusage};
+        getrusage(UsageWho::RUSAGE_THREAD).ok().map(|usage| usage.voluntary_context_switches())
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 impl Core {
@@ -85,18 +120,19 @@ impl Core {
         &self,
         read: impl Fn(&View<'_>, Reach) -> Result<Option<T>, redb::Error>,
     ) -> Option<Result<T, StoreError>> {
-        let began = monotonic();
-        if !self.pace.try_read(began) {
+        let watch = Watch::begin();
+        if !self.pace.try_read(watch.began) {
             return None;
         }
-        let reach = Reach::Short { until: began + QUICK };
+        let reach = Reach::Short(watch);
         let before = Before::take(self);
         let read = || self.file.read_at_once(|txn| read(&before.view(self, txn)?, reach));
         let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Some(Err(self.panicked())));
         let (found, ended) = (found.and_then(Result::transpose), monotonic());
+        let is_slow = watch.is_slow_at(ended);
         // What gave up early has read nothing, and says nothing.
-        if found.is_some() || ended.saturating_duration_since(began) > QUICK {
-            self.pace.took(began, ended);
+        if found.is_some() || is_slow {
+            self.pace.took(watch.began, ended, is_slow);
         }
         found
     }
@@ -187,18 +223,32 @@ mod tests {
         let (pace, now) = (Pace::default(), monotonic());
         assert!(pace.try_read(now) && pace.try_read(now));
         let slow = now + 2 * QUICK;
-        pace.took(now, slow);
+        pace.took(now, slow, true);
         assert!(!pace.try_read(slow + PAUSE / 2));
         let later = slow + PAUSE;
         assert!(pace.try_read(later) && !pace.try_read(later));
-        pace.took(later, later + 2 * QUICK);
+        pace.took(later, later + 2 * QUICK, true);
         assert!(!pace.try_read(later + PAUSE));
         let latest = later + 2 * PAUSE;
         assert!(pace.try_read(latest));
-        pace.took(latest, latest + QUICK);
+        pace.took(latest, latest + QUICK, false);
         assert!(pace.try_read(latest + QUICK) && pace.try_read(latest + QUICK));
-        pace.took(latest, latest + 3 * QUICK);
-        pace.took(latest, latest + QUICK);
+        pace.took(latest, latest + 3 * QUICK, true);
+        pace.took(latest, latest + QUICK, false);
         assert!(!pace.try_read(latest + 4 * QUICK), "the quick one had begun before the slow one ended");
+    }
+
+    #[test]
+    fn a_read_is_slow_if_it_waited_and_not_if_it_worked() {
+        let watch = Watch::begin();
+        assert!(!watch.is_slow_at(watch.began + QUICK));
+        while monotonic() <= watch.began + 2 * QUICK {
+            std::hint::spin_loop();
+        }
+        if cfg!(target_os = "linux") {
+            assert!(!watch.is_slow(), "it only took its time");
+        }
+        std::thread::sleep(QUICK);
+        assert!(watch.is_slow(), "it waited");
     }
 }

@@ -8,7 +8,6 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     fmt,
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -23,12 +22,12 @@ use p2pdb_protocol::{
 use redb::{Error, StorageError};
 
 use super::{
+    asking::Watch,
     delta::Which,
     record::{Facts, recipient_prefix},
     schema::{self, Bucket, Place, damaged, parse_table},
     view::View,
 };
-use crate::clock::monotonic;
 
 /// How far one query goes.
 #[derive(Debug, Clone, Copy)]
@@ -55,11 +54,8 @@ impl Default for Bounds {
 /// Whether a query goes as far as its bounds, or gives up early: with a whole answer or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Gives up where it is not sure to end soon, or at this time.
-    Short {
-        /// When.
-        until: Instant,
-    },
+    /// Gives up where it is not sure to end soon, or has to wait for the disk.
+    Short(Watch),
     /// As far as the bounds of the store.
     Whole,
 }
@@ -151,7 +147,7 @@ impl Query<'_> {
         let mut found_tables = BTreeSet::new();
         for arrival in self.candidates()? {
             let arrival = arrival?;
-            if matches!(self.reach, Reach::Short { until } if monotonic() > until) {
+            if matches!(self.reach, Reach::Short(watch) if watch.is_slow()) {
                 return Ok(None);
             }
             let (length, found) = match self.looked_at(arrival) {

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     clock::monotonic,
     store::{
+        asking::Watch,
         query::{self, Bounds, Reach},
         view::View,
     },
@@ -202,14 +203,12 @@ async fn check(
                 store.look(read).await.unwrap()
             };
             assert_eq!(again(Reach::Whole).await.as_ref(), Some(&page));
-            let until = monotonic() + Duration::from_secs(3600);
-            if let Some(short) = again(Reach::Short { until }).await {
+            let never_slow = Watch { began: monotonic() + Duration::from_secs(3600), waits: None };
+            if let Some(short) = again(Reach::Short(never_slow)).await {
                 assert_eq!(short, page);
             }
-            assert_eq!(
-                again(Reach::Short { until: monotonic() }).await.filter(|short| !short.entries.is_empty()),
-                None
-            );
+            let slow = Watch { began: monotonic().checked_sub(Duration::from_secs(1)).unwrap(), waits: None };
+            assert_eq!(again(Reach::Short(slow)).await.filter(|short| !short.entries.is_empty()), None);
             let bytes: usize = page.entries.iter().map(|(_, encoded)| encoded.len()).sum();
             assert!(page.entries.len() <= ask.limit && (bytes <= ask.most_bytes || page.entries.len() == 1));
             let tables: BTreeSet<_> = page
