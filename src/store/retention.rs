@@ -15,8 +15,9 @@ use super::{
     view::View,
 };
 
-/// Entries dropped in one transaction of their own, at most: merges wait no longer than that takes.
-pub(super) const STEP: usize = 16_384;
+/// Entries dropped in one transaction of their own, at most: merges wait no longer than that takes. Fewer would cost more, since
+/// each transaction writes about every page of the indexes that are touched all over.
+pub(super) const STEP: usize = 65_536;
 
 /// What a sweep dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
