@@ -38,9 +38,9 @@ pub(super) struct Batch<'t> {
     /// By how much the stored bytes of each touched segment change.
     segments: BTreeMap<u32, i64>,
     /// What becomes of ids, and of the rows that lead to entries by their recipients. These two indexes are touched all over:
-    /// what comes and what goes is written in one pass.
-    ids: Vec<(u32, EntryId, Option<Place>)>,
-    recipients: Vec<((u64, u64), bool)>,
+    /// what comes and what goes is written in one pass, and of several changes of a row the last one.
+    ids: BTreeMap<(u32, EntryId), Option<Place>>,
+    recipients: BTreeMap<(u64, u64), bool>,
     /// Tables of which an id was forgotten, that may have been the last one.
     thinned: BTreeSet<u32>,
     /// What was dropped.
@@ -77,8 +77,8 @@ impl<'t> Batch<'t> {
             buckets: BTreeMap::new(),
             cells: Changes::default(),
             segments: BTreeMap::new(),
-            ids: Vec::new(),
-            recipients: Vec::new(),
+            ids: BTreeMap::new(),
+            recipients: BTreeMap::new(),
             thinned: BTreeSet::new(),
             retired: Retired::default(),
             txn,
@@ -126,7 +126,7 @@ impl<'t> Batch<'t> {
             self.by_received.insert(received, arrival)?;
         }
         keys.sort();
-        self.ids.append(&mut keys.by_id);
+        self.ids.extend(keys.by_id.iter().map(|(table_no, id, place)| ((*table_no, *id), *place)));
         self.recipients.extend(keys.by_recipient.iter().map(|key| (*key, true)));
         insert_all(&mut self.by_table, &keys.by_table)?;
         insert_all(&mut self.by_class, &keys.by_class)?;
@@ -188,7 +188,7 @@ impl<'t> Batch<'t> {
             if let Some(Place::Dropped { reason, forget_at }) = *place {
                 self.remember(*table_no, id, reason, forget_at)?;
             } else {
-                self.ids.push((*table_no, *id, None));
+                self.ids.insert((*table_no, *id), None);
                 self.thinned.insert(*table_no);
             }
         }
@@ -235,7 +235,7 @@ impl<'t> Batch<'t> {
             self.dropped.remove((*forget_at, *table_no, id.as_bytes()))?;
             self.thinned.insert(*table_no);
         }
-        self.ids.extend(due.iter().map(|(table_no, id, _)| (*table_no, *id, None)));
+        self.ids.extend(due.iter().map(|(table_no, id, _)| ((*table_no, *id), None)));
         let forgotten = due.len() as u64;
         self.state.dropped = self.state.dropped.saturating_sub(forgotten);
         self.state.charge = self.state.charge.saturating_sub(forgotten * charge::DROPPED);
@@ -313,26 +313,20 @@ impl<'t> Batch<'t> {
         Ok(Some(self.retired))
     }
 
-    /// Writes the indexes that are touched all over, in ascending order; of several changes of one row the last one counts.
+    /// Writes the indexes that are touched all over, in ascending order.
     fn write_scattered(&mut self) -> Result<(), Error> {
-        let mut ids = std::mem::take(&mut self.ids);
-        // Stable: the last one of a row stays the last one.
-        ids.sort_by_key(|(table_no, id, _)| (*table_no, *id));
-        for changes in ids.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let Some((table_no, id, place)) = changes.last() else { continue };
-            let key = (*table_no, id.as_bytes());
+        for ((table_no, id), place) in std::mem::take(&mut self.ids) {
+            let key = (table_no, id.as_bytes());
             match place {
                 Some(place) => drop(self.by_id.insert(key, place.to_row())?),
                 None => drop(self.by_id.remove(key)?),
             }
         }
-        let mut recipients = std::mem::take(&mut self.recipients);
-        recipients.sort_by_key(|(key, _)| *key);
-        for changes in recipients.chunk_by(|a, b| a.0 == b.0) {
-            match changes.last() {
-                Some((key, true)) => drop(self.by_recipient.insert(*key, ())?),
-                Some((key, false)) => drop(self.by_recipient.remove(*key)?),
-                None => {}
+        for (key, comes) in std::mem::take(&mut self.recipients) {
+            if comes {
+                self.by_recipient.insert(key, ())?;
+            } else {
+                self.by_recipient.remove(key)?;
             }
         }
         Ok(())
@@ -363,7 +357,7 @@ impl<'t> Batch<'t> {
         reason: DropReason,
         forget_at: u64,
     ) -> Result<(), Error> {
-        self.ids.push((table_no, *id, Some(Place::Dropped { reason, forget_at })));
+        self.ids.insert((table_no, *id), Some(Place::Dropped { reason, forget_at }));
         self.dropped.insert((forget_at, table_no, id.as_bytes()), ())?;
         self.state.dropped += 1;
         self.state.charge += charge::DROPPED;
