@@ -307,10 +307,27 @@ pub(crate) struct Names(Arc<[Name]>);
 
 impl UpgradeInfo for Names {
     type Info = Name;
-    type InfoIter = std::vec::IntoIter<Name>;
+    type InfoIter = NamesIter;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.0.iter().cloned().collect::<Vec<_>>().into_iter()
+        NamesIter { names: Arc::clone(&self.0), next: 0 }
+    }
+}
+
+/// One name after the other. A connection goes through them each time that it has done something.
+#[derive(Debug)]
+pub(crate) struct NamesIter {
+    names: Arc<[Name]>,
+    next: usize,
+}
+
+impl Iterator for NamesIter {
+    type Item = Name;
+
+    fn next(&mut self) -> Option<Name> {
+        let name = self.names.get(self.next)?;
+        self.next += 1;
+        Some(name.clone())
     }
 }
 
