@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     fmt,
 };
 
@@ -24,7 +24,7 @@ use redb::{Error, StorageError};
 use super::{
     asking::Watch,
     delta::Which,
-    record::{Facts, recipient_prefix},
+    record::{Facts, Location, recipient_prefix},
     schema::{self, Bucket, Place, damaged, parse_table},
     view::View,
 };
@@ -64,6 +64,8 @@ pub(super) enum Reach {
 const SHORT_ROWS: usize = 512;
 const SHORT_BYTES: usize = 2 << 20;
 const SHORT_LOOKUPS: usize = 32;
+/// Entries that are found in the indexes before the first of them is read: those that lie side by side are read together.
+const LOCATED: usize = 64;
 
 /// A page of entries (SPEC 8.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Page {
     pub more: bool,
 }
 
+/// An arrival number, and where the entry is if it is still stored.
+type Located = (u64, Result<Option<Location>, Error>);
 type Arrivals<'t> = Box<dyn Iterator<Item = Result<u64, StorageError>> + 't>;
 
 struct Query<'t> {
@@ -145,12 +149,20 @@ impl Query<'_> {
         }
         let (mut found_bytes, mut rows, mut looked_at) = (0, 0, 0);
         let mut found_tables = BTreeSet::new();
-        for arrival in self.candidates()? {
-            let arrival = arrival?;
-            if matches!(self.reach, Reach::Short(watch) if watch.is_slow()) {
+        let (mut candidates, mut next) = (self.candidates()?, VecDeque::new());
+        loop {
+            if next.is_empty() {
+                // One more than there is room for says whether there is a further page.
+                let most = (self.filter.limit - page.entries.len()).saturating_add(1).min(LOCATED);
+                next.extend(self.locate(candidates.by_ref().take(most))?);
+            }
+            if self.is_slow() {
                 return Ok(None);
             }
-            let (length, found) = match self.looked_at(arrival) {
+            let Some((arrival, location)) = next.pop_front() else { break };
+            let following = next.iter().map_while(|(_, location)| *location.as_ref().ok()?);
+            let seen = location.and_then(|location| self.looked_at(arrival, location.as_ref(), following));
+            let (length, found) = match seen {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::error!(arrival, %error, "an entry is passed over; the store is damaged");
@@ -185,6 +197,11 @@ impl Query<'_> {
         Ok(Some(page))
     }
 
+    /// Whether a short query has to wait.
+    fn is_slow(&self) -> bool {
+        matches!(self.reach, Reach::Short(watch) if watch.is_slow())
+    }
+
     /// Whether there is much to look up before the first entry is looked at.
     fn is_wide(&self) -> bool {
         let Filter { ids, recipients, bucket, .. } = self.filter;
@@ -210,11 +227,27 @@ impl Query<'_> {
         Cursor { store: self.view.settings().store_id, arrival }
     }
 
+    /// Where entries are, as far as a short query gets.
+    fn locate(
+        &self,
+        arrivals: impl Iterator<Item = Result<u64, StorageError>>,
+    ) -> Result<Vec<Located>, Error> {
+        arrivals
+            .take_while(|_| !self.is_slow())
+            .map(|arrival| arrival.map(|arrival| (arrival, self.view.location(arrival))).map_err(Error::from))
+            .collect()
+    }
+
     /// Length of an entry, and its table number and encoding if it fulfils all conditions.
-    fn looked_at(&self, arrival: u64) -> Result<(usize, Option<(u32, Bytes)>), Error> {
+    fn looked_at(
+        &self,
+        arrival: u64,
+        location: Option<&Location>,
+        following: impl Iterator<Item = Location>,
+    ) -> Result<(usize, Option<(u32, Bytes)>), Error> {
         // Dropped since the snapshot, or an index leads nowhere.
-        let Some(location) = self.view.location(arrival)? else { return Ok((0, None)) };
-        let (facts, encoded) = self.view.record(arrival, &location)?;
+        let Some(location) = location else { return Ok((0, None)) };
+        let (facts, encoded) = self.view.record(arrival, location, following)?;
         let matches = self.matches(&facts, &encoded)?;
         Ok((encoded.len(), matches.then_some((facts.table_no, encoded))))
     }

@@ -1,6 +1,7 @@
 //! A view: a snapshot of the indexes, and the part of the delta that it does not contain.
 
 use std::{
+    cell::{OnceCell, RefCell},
     collections::BTreeMap,
     ops::RangeInclusive,
     sync::{PoisonError, RwLockReadGuard},
@@ -14,10 +15,13 @@ use super::{
     Core, Settings,
     delta::{self, Generation, Shared, Which},
     live::Live,
-    log::{Segments, read_record},
+    log::{Ahead, Segments},
     record::{Facts, Location},
     schema::{self, LocationRow, Place, State, damaged},
 };
+
+/// [`schema::BY_ID`] in a snapshot.
+type ById = ReadOnlyTable<(u32, &'static [u8; 32]), (u8, u64, u64)>;
 
 /// What has to be taken before the snapshot.
 pub(super) struct Before {
@@ -31,9 +35,10 @@ pub(super) struct Before {
 pub(super) struct View<'v> {
     pub(super) core: &'v Core,
     pub(super) txn: &'v ReadTransaction,
-    by_id: ReadOnlyTable<(u32, &'static [u8; 32]), (u8, u64, u64)>,
+    by_id: OnceCell<ById>,
     locations: ReadOnlyTable<u64, LocationRow>,
     segments: &'v Segments,
+    ahead: RefCell<Ahead>,
     /// Generations that are not in the snapshot, oldest first.
     generations: Vec<&'v Shared>,
     /// The newest arrival number in the snapshot, and in the view.
@@ -57,9 +62,10 @@ impl Before {
         Ok(View {
             core,
             txn,
-            by_id: txn.open_table(schema::BY_ID)?,
+            by_id: OnceCell::new(),
             locations: txn.open_table(schema::LOCATIONS)?,
             segments: &self.segments,
+            ahead: RefCell::default(),
             generations,
             merged,
             newest,
@@ -120,7 +126,16 @@ impl View<'_> {
 
     /// Where an id is, as far as it is merged.
     pub(super) fn merged_place(&self, table_no: u32, id: &EntryId) -> Result<Option<Place>, Error> {
-        schema::place(&self.by_id, table_no, id)
+        schema::place(self.by_id()?, table_no, id)
+    }
+
+    /// Opened when it is needed: most questions go without.
+    fn by_id(&self) -> Result<&ById, Error> {
+        if let Some(by_id) = self.by_id.get() {
+            return Ok(by_id);
+        }
+        let by_id = self.txn.open_table(schema::BY_ID)?;
+        Ok(self.by_id.get_or_init(|| by_id))
     }
 
     /// The merged ids of a table in this range, ascending, at most `most`.
@@ -131,7 +146,7 @@ impl View<'_> {
         most: usize,
     ) -> Result<Vec<EntryId>, Error> {
         let (first, last) = ids.into_inner();
-        let rows = self.by_id.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))?;
+        let rows = self.by_id()?.range((table_no, first.as_bytes())..=(table_no, last.as_bytes()))?;
         rows.take(most).map(|row| Ok(EntryId::from_bytes(*row?.0.value().1))).collect()
     }
 
@@ -145,8 +160,13 @@ impl View<'_> {
         Ok(row.map(|row| Location::from_row(row.value())))
     }
 
-    /// The facts of an entry and its encoding.
-    pub(super) fn record(&self, arrival: u64, location: &Location) -> Result<(Facts, Bytes), Error> {
+    /// The facts of an entry and its encoding; and where those are that come next.
+    pub(super) fn record(
+        &self,
+        arrival: u64,
+        location: &Location,
+        next: impl Iterator<Item = Location>,
+    ) -> Result<(Facts, Bytes), Error> {
         let newer;
         let segments = if self.segments.contains_key(&location.segment) {
             self.segments
@@ -154,13 +174,12 @@ impl View<'_> {
             newer = self.core.log.segments();
             &newer
         };
-        let record = Bytes::from(read_record(segments, location, location.record_length())?);
-        let (facts, encoded) = Facts::parse(&record)?;
+        let mut ahead = self.ahead.borrow_mut();
+        let (facts, encoded) = Facts::parse(ahead.record(segments, location, next)?)?;
         if facts.arrival != arrival || encoded.len() != facts.length as usize {
             return Err(damaged(format!("the record of entry {arrival} is that of entry {}", facts.arrival)));
         }
-        let encoded = record.slice_ref(encoded);
-        Ok((facts, encoded))
+        Ok((facts, Bytes::copy_from_slice(encoded)))
     }
 
     /// Arrival numbers in the delta from `after` on, ascending, at most `most` and at least all of those that come

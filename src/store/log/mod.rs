@@ -5,6 +5,7 @@
 //! in its header where the frames of the one before end, so that neither this nor a failed write leaves anything that
 //! is read later.
 
+mod ahead;
 mod disk;
 mod frame;
 mod segment;
@@ -27,6 +28,7 @@ use redb::Error;
 pub(super) use self::disk::DiskFile;
 use self::frame::MOST_BYTES;
 pub(super) use self::{
+    ahead::Ahead,
     disk::{Disk, LocalDisk, on_disk, parent},
     frame::{Frame, FrameWriter, Item},
     segment::{Kind, SEGMENT_HEADER, Segment},
@@ -244,10 +246,12 @@ impl Log {
 
 /// The first `length` bytes of a record.
 pub(super) fn read_record(segments: &Segments, location: &Location, length: usize) -> Result<Vec<u8>, Error> {
-    let segment = segments
-        .get(&location.segment)
-        .ok_or_else(|| damaged(format!("segment {} of its log is missing", location.segment)))?;
-    segment.read(location.offset.into(), length)
+    segment_of(segments, location.segment)?.read(location.offset.into(), length)
+}
+
+fn segment_of(segments: &Segments, number: u32) -> Result<&Segment, Error> {
+    let segment = segments.get(&number).map(|segment| &**segment);
+    segment.ok_or_else(|| damaged(format!("segment {number} of its log is missing")))
 }
 
 fn number_of(path: &Path) -> Option<u32> {
