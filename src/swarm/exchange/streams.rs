@@ -340,3 +340,6 @@ impl InboundUpgrade<Stream> for Names {
         ready(Ok((stream, name.number)))
     }
 }
+
+#[cfg(test)]
+mod tests;
