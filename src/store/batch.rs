@@ -126,8 +126,9 @@ impl<'t> Batch<'t> {
             self.by_received.insert(received, arrival)?;
         }
         keys.sort();
-        self.ids.extend(keys.by_id.iter().map(|(table_no, id, place)| ((*table_no, *id), *place)));
-        self.recipients.extend(keys.by_recipient.iter().map(|key| (*key, true)));
+        let (by_id, by_recipient) = (std::mem::take(&mut keys.by_id), std::mem::take(&mut keys.by_recipient));
+        self.ids.extend(by_id.into_iter().map(|(table_no, id, place)| ((table_no, id), place)));
+        self.recipients.extend(by_recipient.into_iter().map(|key| (key, true)));
         insert_all(&mut self.by_table, &keys.by_table)?;
         insert_all(&mut self.by_class, &keys.by_class)?;
         for (key, id) in &keys.by_epoch {
@@ -184,19 +185,19 @@ impl<'t> Batch<'t> {
         self.retired.left.append(&mut left);
         self.changed |= !found.is_empty();
         keys.sort();
-        for (table_no, id, place) in &keys.by_id {
-            if let Some(Place::Dropped { reason, forget_at }) = *place {
-                self.remember(*table_no, id, reason, forget_at)?;
+        for (table_no, id, place) in std::mem::take(&mut keys.by_id) {
+            if let Some(Place::Dropped { reason, forget_at }) = place {
+                self.remember(table_no, &id, reason, forget_at)?;
             } else {
-                self.ids.insert((*table_no, *id), None);
-                self.thinned.insert(*table_no);
+                self.ids.insert((table_no, id), None);
+                self.thinned.insert(table_no);
             }
         }
         for (arrival, _) in &gone {
             self.locations.remove(arrival)?;
         }
         remove_all(&mut self.by_table, &keys.by_table)?;
-        self.recipients.extend(keys.by_recipient.iter().map(|key| (*key, false)));
+        self.recipients.extend(std::mem::take(&mut keys.by_recipient).into_iter().map(|key| (key, false)));
         remove_all(&mut self.by_class, &keys.by_class)?;
         for (key, _) in &keys.by_epoch {
             self.by_epoch.remove(*key)?;
@@ -343,6 +344,11 @@ impl<'t> Batch<'t> {
     /// What everything stored and dropped is charged, as of now.
     pub(super) const fn charge(&self) -> u64 {
         self.state.charge
+    }
+
+    /// Ids that are kept as dropped, as of now.
+    pub(super) const fn remembered(&self) -> u64 {
+        self.state.dropped
     }
 
     /// What an entry is charged.

@@ -26,7 +26,7 @@ use super::{
     keys::{Found, FoundBy},
     live::Live,
     log::Kind,
-    retention::{self, STEP, Swept},
+    retention::{self, DUE, EVICTED, Swept},
     schema::{self, Bucket, DropReason, Place, State},
     writer::Answer,
 };
@@ -102,7 +102,7 @@ fn evict(core: &Core, tables: &[u32], most: usize) -> Result<Vec<u64>, StoreErro
     merge_but(core, 1)?;
     step(core, |batch| {
         let evicted = retention::evict(batch, tables, most)?;
-        batch.forget((evicted.len() + STEP) as u64)?;
+        batch.forget((evicted.len() + EVICTED) as u64)?;
         Ok(evicted)
     })
 }
@@ -133,7 +133,8 @@ fn merge_but(core: &Core, left: usize) -> Result<(), StoreError> {
     while let Some((oldest, waiting)) = core.delta.oldest_frozen()
         && waiting > left
     {
-        let most = delta::read(&oldest).entries.len() + STEP;
+        // More than came in, so that a store at its limit stays there.
+        let most = DUE.max(2 * delta::read(&oldest).entries.len());
         let swept = step(core, |batch| retention::retire(batch, most))?;
         core.live_mut().swept.add(swept);
     }

@@ -15,9 +15,11 @@ use super::{
     view::View,
 };
 
-/// Entries dropped in one transaction of their own, at most: merges wait no longer than that takes. Fewer would cost more, since
-/// each transaction writes about every page of the indexes that are touched all over.
-pub(super) const STEP: usize = 65_536;
+/// Entries that go in one transaction because they are due, at most: merges wait for as long as that takes, and it takes some 0.6 kB of
+/// memory for each. Fewer would cost more, since each transaction writes about every page of the indexes that are touched all over.
+pub(super) const DUE: usize = 65_536;
+/// Entries that are evicted in one transaction, besides as many as came in, at most: a put waits for that.
+pub(super) const EVICTED: usize = 16_384;
 
 /// What a sweep dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,9 +100,9 @@ pub(super) fn is_due(view: &View<'_>) -> Result<bool, Error> {
 
 /// Does one bounded step of everything that is due; nothing is due any more when it drops nothing.
 pub(super) fn sweep(batch: &mut Batch<'_>) -> Result<Swept, Error> {
-    let swept = retire(batch, STEP)?;
+    let swept = retire(batch, DUE)?;
     let tables: Vec<_> = batch.table_ids()?.into_iter().map(|(table_no, _)| table_no).collect();
-    let evicted = evict(batch, &tables, STEP)?.len() as u64;
+    let evicted = evict(batch, &tables, EVICTED)?.len() as u64;
     Ok(Swept { evicted, ..swept })
 }
 
@@ -112,33 +114,36 @@ pub(super) fn evict(batch: &mut Batch<'_>, tables: &[u32], most: usize) -> Resul
     let mut evicted = Vec::new();
     for table_no in tables {
         let Some((id, charge)) = batch.table_charge(*table_no)? else { continue };
-        if let Some(excess) = excess(charge, settings.table_budget(&id), 0) {
-            let victims = worst(batch, &[*table_no], excess, most - evicted.len())?;
+        if let Some(excess) = excess(charge, settings.table_budget(&id)) {
+            let victims = worst(batch, &[*table_no], excess, 0, most - evicted.len())?;
             batch.remove(&victims, Some(DropReason::Evicted))?;
             evicted.extend(victims.into_iter().map(|victim| victim.arrival));
         }
     }
-    if let Some(excess) = excess(batch.charge(), settings.budget, charge::DROPPED) {
+    if let Some(excess) = excess(batch.charge(), settings.budget) {
         let all: Vec<_> = batch.table_ids()?.into_iter().map(|(table_no, _)| table_no).collect();
-        let victims = worst(batch, &all, excess, most - evicted.len())?;
+        // Of more ids than may be kept as dropped, those that go for them take their space along.
+        let remembered = settings.max_dropped.saturating_sub(batch.remembered());
+        let victims = worst(batch, &all, excess, remembered, most - evicted.len())?;
         batch.remove(&victims, Some(DropReason::Evicted))?;
         evicted.extend(victims.into_iter().map(|victim| victim.arrival));
     }
     Ok(evicted)
 }
 
-/// How much must go, as (bytes, bytes that each eviction costs), if the limit is passed.
-fn excess(charge: u64, budget: Option<u64>, cost: u64) -> Option<(u64, u64)> {
+/// How many bytes must go, if the limit is passed.
+fn excess(charge: u64, budget: Option<u64>) -> Option<u64> {
     let budget = budget.filter(|budget| charge > *budget)?;
     // A little more than needed, so that a full store does not evict with every single put.
-    Some((charge - budget + budget / 64, cost))
+    Some(charge - budget + budget / 64)
 }
 
-/// The oldest entries of the lowest classes of `tables`, until they make up the excess.
+/// The oldest entries of the lowest classes of `tables`, until they make up the excess. So many of them cost the space that their ids take.
 fn worst(
     batch: &Batch<'_>,
     tables: &[u32],
-    (excess, cost): (u64, u64),
+    excess: u64,
+    remembered: u64,
     most: usize,
 ) -> Result<Vec<Found>, Error> {
     let mut ranges = Vec::with_capacity(tables.len());
@@ -158,6 +163,7 @@ fn worst(
     let (mut victims, mut freed) = (Vec::new(), 0);
     while freed < excess && victims.len() < most {
         let Some(Reverse((class, arrival, table_no, index))) = heap.pop() else { break };
+        let cost = if (victims.len() as u64) < remembered { charge::DROPPED } else { 0 };
         victims.push(Found { arrival, key: FoundBy::Class(table_no, class) });
         freed += batch.charge_of(arrival)?.saturating_sub(cost);
         if let Some(range) = ranges.get_mut(index) {

@@ -13,7 +13,7 @@ use super::{
     index::FreshDigest,
     log::Appender,
     merge::{Job, guarded},
-    retention::{STEP, Swept},
+    retention::{EVICTED, Swept},
 };
 
 /// Requests that wait for the writer, at most; who has another one waits before it is taken.
@@ -157,7 +157,7 @@ impl Writer {
     fn evict(&self, tables: Vec<u32>, new: usize) -> Result<Vec<u64>, StoreError> {
         let (answer, evicted) = oneshot::channel();
         // At least as many as came in, so that a store at its limit stays there.
-        self.ask(Job::Evict(tables, 2 * new + STEP, answer));
+        self.ask(Job::Evict(tables, 2 * new + EVICTED, answer));
         evicted.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 

@@ -1,7 +1,7 @@
 //! What is dropped, in which order, and what stays known of it.
 
 use super::*;
-use crate::store::retention::STEP;
+use crate::store::retention::DUE;
 
 const MIB: u64 = 1 << 20;
 
@@ -39,7 +39,7 @@ async fn the_horizon_drops_whole_epochs_in_as_many_steps_as_it_takes() {
     let fixture = Fixture::new(StoreOptions { horizon: Some(horizon), ..StoreOptions::default() });
     let start = fixture.store.horizon_start();
     assert_eq!(start, (START - horizon) / DAY * DAY);
-    let count = STEP as u64 + 500;
+    let count = DUE as u64 + 500;
     let old = (0..count).map(|seed| Draft { seed, created: start + DAY - 1, length: 16, ..Draft::default() });
     let old: Vec<_> = old.collect();
     let kept = [Draft { seed: 1, created: start + DAY, ..Draft::default() }];
@@ -140,6 +140,47 @@ async fn a_lowered_limit_is_enforced_by_the_sweep() {
     let charged = fixture.store.stats().await.unwrap().charged_bytes;
     assert!(charged <= charge::budget(32 * MIB), "{charged}");
     assert!(charged > charge::budget(32 * MIB) * 9 / 10, "{charged}: more than needed went");
+}
+
+#[tokio::test]
+async fn a_lowered_limit_does_not_make_room_for_ids_that_are_not_kept() {
+    let mut fixture = Fixture::new(StoreOptions::default());
+    for part in 0..40 {
+        fixture.store.commit(series(part * 1000, 1000)).await.unwrap();
+    }
+    fixture.options.max_disk = Some(32 * MIB);
+    fixture.reopen().await;
+    let swept = fixture.store.sweep().await.unwrap();
+    assert!(swept.forgotten > 0, "{swept:?}: fewer went than may be kept as dropped");
+    let charged = fixture.store.stats().await.unwrap().charged_bytes;
+    let budget = charge::budget(32 * MIB);
+    assert!(charged <= budget && charged > budget * 9 / 10, "{charged} of {budget}");
+    verified(&fixture.store).await;
+}
+
+#[tokio::test]
+async fn what_goes_all_at_once_stays_within_the_limit() {
+    const COUNT: u64 = 30_000;
+    let limit = 128 * MIB;
+    let fixture = Fixture::new(StoreOptions { max_disk: Some(limit), ..StoreOptions::default() });
+    for round in 0..3 {
+        let now = fixture.clock.now();
+        for part in 0..COUNT / 1000 {
+            let first = round * COUNT + part * 1000;
+            let draft =
+                |seed| Draft { seed, created: now, expires: Some(now + 10), length: 16, ..Draft::default() };
+            let new = (first..first + 1000).map(|seed| draft(seed).new_entry()).collect();
+            fixture.store.commit(new).await.unwrap();
+        }
+        fixture.store.merge().await.unwrap();
+        let filled = fixture.store.stats().await.unwrap();
+        fixture.clock.set(now + 20);
+        let swept = fixture.store.sweep().await.unwrap();
+        assert_eq!(swept.expired, COUNT, "round {round}: {swept:?}");
+        let after = fixture.store.stats().await.unwrap();
+        assert!(filled.disk_bytes <= limit && after.disk_bytes <= limit, "{filled:?}, {after:?}");
+    }
+    verified(&fixture.store).await;
 }
 
 #[tokio::test]
