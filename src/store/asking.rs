@@ -1,6 +1,7 @@
 //! How a handle gets its answers: from the writer, from a view on the spot or off the async threads, or in turn.
 
 use std::{
+    ffi::c_long,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
@@ -19,6 +20,8 @@ use crate::clock::monotonic;
 
 /// A short read that takes longer than this, and waited meanwhile, comes from the disk, and is given up.
 const QUICK: Duration = Duration::from_millis(2);
+/// So is one that takes longer than this, whatever the system says of its waiting.
+const LONG: Duration = Duration::from_millis(50);
 /// After one of those, reads keep off the async threads for so long; then one of them tries again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,7 @@ pub(super) struct Pace(Mutex<Option<Instant>>);
 
 impl Pace {
     /// Whether a short read may be tried.
-    fn try_read(&self, now: Instant) -> bool {
+    pub(super) fn try_read(&self, now: Instant) -> bool {
         let mut slow_at = self.lock();
         match *slow_at {
             None => true,
@@ -62,12 +65,12 @@ impl Pace {
 pub(super) struct Watch {
     pub(super) began: Instant,
     /// How often its thread had waited before, if that can be known.
-    pub(super) waits: Option<i64>,
+    pub(super) waits: Option<c_long>,
 }
 
 impl Watch {
-    fn begin() -> Self {
-        Self { began: monotonic(), waits: waits() }
+    fn begin(began: Instant) -> Self {
+        Self { began, waits: waits() }
     }
 
     /// Whether it takes long because of the disk. Who takes long without having waited for anything was only not given the
@@ -77,13 +80,13 @@ impl Watch {
     }
 
     fn is_slow_at(&self, now: Instant) -> bool {
-        let is_late = now.saturating_duration_since(self.began) > QUICK;
-        is_late && self.waits.is_none_or(|before| waits() != Some(before))
+        let took = now.saturating_duration_since(self.began);
+        took > LONG || took > QUICK && self.waits.is_none_or(|before| waits() != Some(before))
     }
 }
 
 /// How often this thread has given up the processor to wait for something, if the system says so.
-fn waits() -> Option<i64> {
+fn waits() -> Option<c_long> {
     #[cfg(target_os = "linux")]
     {
         use nix::sys::resource::{UsageWho, getrusage};
@@ -120,10 +123,11 @@ impl Core {
         &self,
         read: impl Fn(&View<'_>, Reach) -> Result<Option<T>, redb::Error>,
     ) -> Option<Result<T, StoreError>> {
-        let watch = Watch::begin();
-        if !self.pace.try_read(watch.began) {
+        let began = monotonic();
+        if !self.pace.try_read(began) {
             return None;
         }
+        let watch = Watch::begin(began);
         let reach = Reach::Short(watch);
         let before = Before::take(self);
         let read = || self.file.read_at_once(|txn| read(&before.view(self, txn)?, reach));
@@ -132,7 +136,7 @@ impl Core {
         let is_slow = watch.is_slow_at(ended);
         // What gave up early has read nothing, and says nothing.
         if found.is_some() || is_slow {
-            self.pace.took(watch.began, ended, is_slow);
+            self.pace.took(began, ended, is_slow);
         }
         found
     }
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_read_is_slow_if_it_waited_and_not_if_it_worked() {
-        let watch = Watch::begin();
+        let watch = Watch::begin(monotonic());
         assert!(!watch.is_slow_at(watch.began + QUICK));
         while monotonic() <= watch.began + 2 * QUICK {
             std::hint::spin_loop();
@@ -248,6 +252,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(!watch.is_slow(), "it only took its time");
         }
+        assert!(watch.is_slow_at(watch.began + 2 * LONG), "nothing takes that long in memory");
         std::thread::sleep(QUICK);
         assert!(watch.is_slow(), "it waited");
     }

@@ -81,7 +81,7 @@ pub struct Page {
 }
 
 /// An arrival number, and where the entry is if it is still stored.
-type Located = (u64, Result<Option<Location>, Error>);
+type Located = Result<(u64, Result<Option<Location>, Error>), Error>;
 type Arrivals<'t> = Box<dyn Iterator<Item = Result<u64, StorageError>> + 't>;
 
 struct Query<'t> {
@@ -154,13 +154,17 @@ impl Query<'_> {
             if next.is_empty() {
                 // One more than there is room for says whether there is a further page.
                 let most = (self.filter.limit - page.entries.len()).saturating_add(1).min(LOCATED);
-                next.extend(self.locate(candidates.by_ref().take(most))?);
+                let room = most_bytes.saturating_sub(found_bytes);
+                match self.locate(&mut candidates, most, room) {
+                    Some(located) => next.extend(located),
+                    None => return Ok(None),
+                }
             }
+            let Some((arrival, location)) = next.pop_front().transpose()? else { break };
             if self.is_slow() {
                 return Ok(None);
             }
-            let Some((arrival, location)) = next.pop_front() else { break };
-            let following = next.iter().map_while(|(_, location)| *location.as_ref().ok()?);
+            let following = next.iter().map_while(|located| *located.as_ref().ok()?.1.as_ref().ok()?);
             let seen = location.and_then(|location| self.looked_at(arrival, location.as_ref(), following));
             let (length, found) = match seen {
                 Ok(seen) => seen,
@@ -227,15 +231,22 @@ impl Query<'_> {
         Cursor { store: self.view.settings().store_id, arrival }
     }
 
-    /// Where entries are, as far as a short query gets.
-    fn locate(
-        &self,
-        arrivals: impl Iterator<Item = Result<u64, StorageError>>,
-    ) -> Result<Vec<Located>, Error> {
-        arrivals
-            .take_while(|_| !self.is_slow())
-            .map(|arrival| arrival.map(|arrival| (arrival, self.view.location(arrival))).map_err(Error::from))
-            .collect()
+    /// Where the next entries are: at most so many, and after the first one as many as have so many bytes. Nothing if a short query has to wait.
+    fn locate(&self, arrivals: &mut Arrivals<'_>, most: usize, mut room: usize) -> Option<Vec<Located>> {
+        let mut located = Vec::new();
+        while located.len() < most
+            && (located.is_empty() || room > 0)
+            && let Some(arrival) = arrivals.next()
+        {
+            if self.is_slow() {
+                return None;
+            }
+            located.push(arrival.map(|arrival| (arrival, self.view.location(arrival))).map_err(Error::from));
+            if let Some(Ok((_, Ok(Some(location))))) = located.last() {
+                room = room.saturating_sub(location.length as usize);
+            }
+        }
+        Some(located)
     }
 
     /// Length of an entry, and its table number and encoding if it fulfils all conditions.
@@ -247,9 +258,9 @@ impl Query<'_> {
     ) -> Result<(usize, Option<(u32, Bytes)>), Error> {
         // Dropped since the snapshot, or an index leads nowhere.
         let Some(location) = location else { return Ok((0, None)) };
-        let (facts, encoded) = self.view.record(arrival, location, following)?;
-        let matches = self.matches(&facts, &encoded)?;
-        Ok((encoded.len(), matches.then_some((facts.table_no, encoded))))
+        let matches = |facts: &Facts, encoded: &[u8]| self.matches(facts, encoded);
+        let (facts, encoded) = self.view.record(arrival, location, following, matches)?;
+        Ok((facts.length as usize, encoded.map(|encoded| (facts.table_no, encoded))))
     }
 
     /// Whether an entry fulfils all conditions; the cheap ones come first.

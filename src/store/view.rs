@@ -160,13 +160,14 @@ impl View<'_> {
         Ok(row.map(|row| Location::from_row(row.value())))
     }
 
-    /// The facts of an entry and its encoding; and where those are that come next.
+    /// The facts of an entry, and its encoding if that `matches`. Those that come `next` are read together with it.
     pub(super) fn record(
         &self,
         arrival: u64,
         location: &Location,
         next: impl Iterator<Item = Location>,
-    ) -> Result<(Facts, Bytes), Error> {
+        matches: impl FnOnce(&Facts, &[u8]) -> Result<bool, Error>,
+    ) -> Result<(Facts, Option<Bytes>), Error> {
         let newer;
         let segments = if self.segments.contains_key(&location.segment) {
             self.segments
@@ -179,7 +180,8 @@ impl View<'_> {
         if facts.arrival != arrival || encoded.len() != facts.length as usize {
             return Err(damaged(format!("the record of entry {arrival} is that of entry {}", facts.arrival)));
         }
-        Ok((facts, Bytes::copy_from_slice(encoded)))
+        let encoded = matches(&facts, encoded)?.then(|| Bytes::copy_from_slice(encoded));
+        Ok((facts, encoded))
     }
 
     /// Arrival numbers in the delta from `after` on, ascending, at most `most` and at least all of those that come

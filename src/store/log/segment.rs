@@ -58,7 +58,7 @@ pub(in crate::store) struct Segment {
 
 impl Segment {
     /// A new segment in an empty file; its header is durable.
-    pub(super) fn create(
+    pub(in crate::store) fn create(
         file: Box<dyn DiskFile>,
         store: [u8; 8],
         number: u32,
@@ -127,7 +127,7 @@ impl Segment {
         Ok(self.file.metadata()?.len())
     }
 
-    pub(super) fn set_end(&self, end: u64) {
+    pub(in crate::store) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
 

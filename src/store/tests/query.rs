@@ -208,6 +208,7 @@ async fn check(
                 assert_eq!(short, page);
             }
             let slow = Watch { began: monotonic().checked_sub(Duration::from_secs(1)).unwrap(), waits: None };
+            // Where there is no candidate there is nothing to wait for.
             assert_eq!(again(Reach::Short(slow)).await.filter(|short| !short.entries.is_empty()), None);
             let bytes: usize = page.entries.iter().map(|(_, encoded)| encoded.len()).sum();
             assert!(page.entries.len() <= ask.limit && (bytes <= ask.most_bytes || page.entries.len() == 1));
