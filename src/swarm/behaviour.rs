@@ -20,8 +20,8 @@ use crate::{
     wire,
 };
 
-/// Heartbeats of connections; two failures in a row close one.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A peer has this long to answer a heartbeat, or until the next one.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
 const MAX_IHAVE: usize = 512;
 const MAX_GOSSIP_BYTES: usize = 32 << 10;
@@ -77,7 +77,11 @@ impl Behaviour {
             blocked: allow_block_list::Behaviour::default(),
             ip_limits: ip_limits::Behaviour::new(limits.per_ip),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            ping: ping::Behaviour::new(
+                ping::Config::new()
+                    .with_interval(config.heartbeat)
+                    .with_timeout(config.heartbeat.min(PING_TIMEOUT)),
+            ),
             kad: kademlia(local, config),
             gossip: gossip(config.serve)?,
             exchange: streams::Behaviour::new(listens, server),

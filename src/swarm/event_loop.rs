@@ -12,6 +12,7 @@ use libp2p::{
     core::transport::ListenerId,
     gossipsub, identify,
     multiaddr::Protocol,
+    ping,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use p2pdb_protocol::{limits, network::Network};
@@ -194,6 +195,14 @@ impl EventLoop {
                 self.on_identified(peer_id, info);
             }
             BehaviourEvent::Kad(event) => self.on_dht(event),
+            // Said from the second failure in a row on, and left to us: a connection to a host that is gone without a word
+            // would stay open for as long as TCP tries. Who does not speak it may have other ways.
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                tracing::debug!(%peer, %error, "a connection is dead");
+                self.swarm.close_connection(connection);
+            }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, message_id, &message);
             }

@@ -138,6 +138,8 @@ pub struct Config {
     pub relay_patience: Duration,
     /// Time a peer has to send a request whole.
     pub read_timeout: Duration,
+    /// How often a connection is tried; one that fails twice in a row is closed.
+    pub heartbeat: Duration,
 }
 
 impl Config {
@@ -156,6 +158,7 @@ impl Config {
             agent: format!("p2pdb/{}", env!("CARGO_PKG_VERSION")),
             relay_patience: Duration::from_secs(60),
             read_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(30),
         }
     }
 

@@ -5,8 +5,10 @@ use std::{collections::BTreeSet, net::TcpListener, sync::Arc, time::Duration};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use p2pdb::{
     ingest::Mirror,
+    node::NodeConfig,
     protocol::{filter::Filter, id::TableId},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestNode, client, entry, key, network, table, table_id, until};
 
@@ -52,6 +54,50 @@ async fn what_a_stopped_node_took_is_served_by_the_others_and_followers_notice_n
         let found = reader.get_all(node.node.peer(), &Filter::table(table_of)).await.unwrap();
         assert_eq!(found.iter().map(|entry| entry.id()).collect::<BTreeSet<_>>(), expected);
     }
+}
+
+/// A way to an address that can be cut: then nothing comes through any more, and nobody is told.
+async fn cuttable(to: Multiaddr) -> (Multiaddr, CancellationToken) {
+    let port = |address: &Multiaddr| {
+        address.iter().find_map(|part| match part {
+            Protocol::Tcp(port) => Some(port),
+            _ => None,
+        })
+    };
+    let to = port(&to).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", listener.local_addr().unwrap().port());
+    let cut = CancellationToken::new();
+    let is_cut = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let is_cut = is_cut.clone();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = is_cut.cancelled() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (address.parse().unwrap(), cut)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_to_a_host_that_is_gone_without_a_word_is_given_up() {
+    let network = network();
+    let quick = |config: &mut NodeConfig| config.swarm.heartbeat = Duration::from_millis(300);
+    let a = TestNode::with(&network, &[], quick).await;
+    let (way, cut) = cuttable(a.address.clone()).await;
+    let b = TestNode::with(&network, std::slice::from_ref(&way), quick).await;
+    let goes_that_way = async || {
+        let peers = b.node.swarm().status().await.unwrap().peers;
+        peers.iter().any(|peer| peer.address.starts_with(&way.to_string()))
+    };
+    until("b has dialed a", &goes_that_way).await;
+    cut.cancel();
+    until("b has given it up", || async { !goes_that_way().await }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
