@@ -1,5 +1,7 @@
 //! Get by recipient since a time, by four clients that each ask one question after the other.
 
+mod plain;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +31,11 @@ const CLIENTS: usize = 4;
 /// Recipients; each has as many entries before the time as there are to find after it, and more.
 const READERS: usize = 16;
 
+/// The part of a child.
+pub(crate) fn run_child(bytes: &str) -> Result<()> {
+    plain::serve(bytes.parse()?)
+}
+
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let count = bench.count(20_000, 200);
     let readers = bench.pick(READERS, 2);
@@ -43,7 +50,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     }
     let settings = format!(
         "{CLIENTS} clients over TCP, one question at a time each; one node process with {count} entries for {readers} recipients \
-         that arrived before; answers decoded and counted, signatures not verified by the client"
+         that arrived before; answers decoded and counted, signatures not verified by the client; plain: as many bytes from \
+         memory by libp2p's request-response"
     );
     bench.show(&settings, &rows);
     Ok(())
@@ -69,11 +77,17 @@ async fn measure(bench: &Bench, data: &Dataset, values: usize) -> Result<Row> {
     let times = ask_all(&node, data, &questions, since, values, rounds).await?;
     let time = began.elapsed();
     let cpu = node.cpu()? - before;
+    let reader = data.readers.first().context("no reader")?;
+    let bytes = values * data.seal_for(reader, since)?.encoded().len();
+    let (plain_times, plain_time) = plain::ask_all(CLIENTS, rounds, bytes).await?;
+    let (rate, plain_rate) = (per_second(times.len(), time), per_second(plain_times.len(), plain_time));
     Ok(Row::new()
         .count("content_bytes", data.spec.content_bytes as u64)
         .count("values", values as u64)
         .count("queries", times.len() as u64)
-        .number("queries_per_s", per_second(times.len(), time))
+        .number("queries_per_s", rate)
+        .number("plain_per_s", plain_rate)
+        .number("ratio", rate / plain_rate)
         .milliseconds("p50_ms", times.median())
         .milliseconds("p99_ms", times.percentile(99))
         .number("node_cpu_s_per_1000", cpu_per_thousand(times.len(), cpu))

@@ -55,7 +55,9 @@ const ALL: [(&str, Run); 12] = [
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(task) = &arguments.child {
-        return finish(&store::child(task).context("in a child process"));
+        let task: Vec<&str> = task.iter().map(String::as_str).collect();
+        let done = if let ["serve", bytes] = *task { get::run_child(bytes) } else { store::run_child(&task) };
+        return finish(&done.context("in a child process"));
     }
     // Only when it is asked for.
     if arguments.name.as_deref() == Some("soak") {

@@ -6,13 +6,7 @@
 
 mod plain;
 
-use std::{
-    env,
-    io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -34,6 +28,7 @@ use sha2::{Digest as _, Sha256};
 use self::plain::{Append, Naive};
 use crate::support::{
     bench::{Bench, Row},
+    child,
     data::{network, table_key},
     machine,
     random::Random,
@@ -117,13 +112,13 @@ struct Opened {
 
 fn in_processes(variant: &str, directory: &Path, count: usize) -> Result<(Filled, Opened)> {
     let path = directory.to_string_lossy();
-    let mut filling = spawn(&["fill", variant, &path, &count.to_string()])?;
-    let filled: Filled = answer(&mut filling)?;
+    let mut filling = child::spawn(&["fill", variant, &path, &count.to_string()])?;
+    let filled: Filled = child::answer(&mut filling)?;
     // SIGKILL: nothing is flushed or closed.
     filling.kill()?;
     filling.wait()?;
-    let mut opening = spawn(&["open", variant, &path, &filled.last])?;
-    let opened: Opened = answer(&mut opening)?;
+    let mut opening = child::spawn(&["open", variant, &path, &filled.last])?;
+    let opened: Opened = child::answer(&mut opening)?;
     opening.kill()?;
     opening.wait()?;
     ensure!(
@@ -135,26 +130,13 @@ fn in_processes(variant: &str, directory: &Path, count: usize) -> Result<(Filled
     Ok((filled, opened))
 }
 
-fn spawn(task: &[&str]) -> Result<Child> {
-    let mut command = Command::new(env::current_exe()?);
-    // It waits for its stdin to end, should this process be gone before it can kill it.
-    Ok(command.arg("--child").args(task).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
-}
-
-fn answer<T: for<'de> Deserialize<'de>>(child: &mut Child) -> Result<T> {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("a child without stdout")?).read_line(&mut line)?;
-    serde_json::from_str(&line).context("a child process failed")
-}
-
 /// The part of a child: `fill VARIANT DIRECTORY COUNT` or `open VARIANT DIRECTORY ID`.
-pub(crate) fn child(task: &[String]) -> Result<()> {
-    let task: Vec<&str> = task.iter().map(String::as_str).collect();
-    match *task.as_slice() {
+pub(crate) fn run_child(task: &[&str]) -> Result<()> {
+    match *task {
         ["fill", variant, directory, count] => {
             let (mut target, count) = (Target::new(variant, Path::new(directory))?, count.parse()?);
             let filled = fill(&mut target, Path::new(directory), count)?;
-            tell(&filled)
+            child::tell(&filled)
         }
         ["open", variant, directory, last] => {
             let mut id = [0; 32];
@@ -166,18 +148,10 @@ pub(crate) fn child(task: &[String]) -> Result<()> {
             let found = target.contains(EntryId::from_bytes(id))?;
             let milliseconds = began.elapsed().as_secs_f64() * 1e3;
             ensure!(found, "the last acknowledged entry is missing");
-            tell(&Opened { milliseconds, entries: target.entries()?, memory: own_memory() })
+            child::tell(&Opened { milliseconds, entries: target.entries()?, memory: own_memory() })
         }
         _ => bail!("no such task: {task:?}"),
     }
-}
-
-/// Says the result and waits to be killed, with everything still open.
-fn tell(result: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(result)?);
-    std::io::stdout().flush()?;
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-    Ok(())
 }
 
 fn own_memory() -> Option<f64> {

@@ -1,6 +1,7 @@
 //! What the benchmarks share.
 
 pub(crate) mod bench;
+pub(crate) mod child;
 pub(crate) mod data;
 pub(crate) mod machine;
 pub(crate) mod micro;
