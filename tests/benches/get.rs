@@ -79,8 +79,8 @@ async fn measure(bench: &Bench, data: &Dataset, values: usize) -> Result<Row> {
     let cpu = node.cpu()? - before;
     let reader = data.readers.first().context("no reader")?;
     let bytes = values * data.seal_for(reader, since)?.encoded().len();
-    let (plain_times, plain_time) = plain::ask_all(CLIENTS, rounds, bytes).await?;
-    let (rate, plain_rate) = (per_second(times.len(), time), per_second(plain_times.len(), plain_time));
+    let plain_time = plain::ask_all(CLIENTS, rounds, bytes).await?;
+    let (rate, plain_rate) = (per_second(times.len(), time), per_second(times.len(), plain_time));
     Ok(Row::new()
         .count("content_bytes", data.spec.content_bytes as u64)
         .count("values", values as u64)

@@ -14,7 +14,7 @@ use libp2p::{
 use p2pdb::clock::monotonic;
 use tokio::task::JoinSet;
 
-use crate::support::{child, samples::Samples};
+use crate::support::child;
 
 /// About as much as a filter with a recipient and a time takes.
 const REQUEST: usize = 64;
@@ -103,8 +103,8 @@ pub(super) fn serve(bytes: usize) -> Result<()> {
     child::tell(&address)
 }
 
-/// How long the answers take that so many clients get to so many questions each, one after the other, and all of it together.
-pub(super) async fn ask_all(clients: usize, rounds: usize, bytes: usize) -> Result<(Samples, Duration)> {
+/// How long so many clients take for so many questions each, one after the other.
+pub(super) async fn ask_all(clients: usize, rounds: usize, bytes: usize) -> Result<Duration> {
     let mut serving = child::spawn(&["serve", &bytes.to_string()])?;
     let address: Multiaddr = child::answer(&mut serving)?;
     let mut asking = JoinSet::new();
@@ -112,17 +112,16 @@ pub(super) async fn ask_all(clients: usize, rounds: usize, bytes: usize) -> Resu
     for _ in 0..clients {
         asking.spawn(ask(address.clone(), rounds, bytes));
     }
-    let mut times = Samples::default();
     while let Some(asked) = asking.join_next().await {
-        times.extend(asked??);
+        asked??;
     }
     let took = began.elapsed();
     serving.kill()?;
     serving.wait()?;
-    Ok((times, took))
+    Ok(took)
 }
 
-async fn ask(address: Multiaddr, rounds: usize, bytes: usize) -> Result<Samples> {
+async fn ask(address: Multiaddr, rounds: usize, bytes: usize) -> Result<()> {
     let mut swarm = swarm()?;
     swarm.dial(address)?;
     let peer = loop {
@@ -132,9 +131,7 @@ async fn ask(address: Multiaddr, rounds: usize, bytes: usize) -> Result<Samples>
             _ => {}
         }
     };
-    let mut times = Samples::default();
     for _ in 0..rounds {
-        let asked = monotonic();
         swarm.behaviour_mut().send_request(&peer, vec![1; REQUEST]);
         let response = loop {
             match swarm.select_next_some().await {
@@ -147,8 +144,7 @@ async fn ask(address: Multiaddr, rounds: usize, bytes: usize) -> Result<Samples>
                 _ => {}
             }
         };
-        times.push(asked.elapsed());
         ensure!(response.context("a request failed")?.len() == bytes, "another number of bytes");
     }
-    Ok(times)
+    Ok(())
 }
