@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -13,12 +14,15 @@ pub mod ingest;
 pub mod node;
 #[cfg(feature = "node")]
 pub mod serve;
-#[cfg(feature = "node")]
+#[cfg(feature = "store")]
 pub mod store;
+#[cfg(feature = "client")]
 pub mod swarm;
 #[cfg(feature = "node")]
 pub mod sync;
+#[cfg(feature = "client")]
 pub mod transport;
+#[cfg(feature = "client")]
 pub mod wire;
 
 pub use p2pdb_protocol as protocol;

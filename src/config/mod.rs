@@ -4,6 +4,7 @@
 //! profile, in this order of precedence. `deploy/config.example.toml` lists every key. [`home`] is the directory
 //! that a node keeps its keys and data in, [`bootstrap`] the lists of first contacts.
 
+#[cfg(feature = "client")]
 pub mod bootstrap;
 #[cfg(feature = "node")]
 mod defaults;
@@ -20,12 +21,14 @@ mod units;
 pub use self::{
     home::{Home, HomeError, Name},
     load::{ConfigError, Loader, Origin},
-    settings::{
-        Bootstrap, Config, KadMode, LEAST_MAX_DISK, LEAST_MAX_DISK_PER_TABLE, Limits, Nat, Profile, Rates,
-        Tables,
-    },
+    settings::{Bootstrap, Config, KadMode, Limits, Nat, Profile, Rates, Tables},
     units::{Period, Size, UnitError},
 };
+
+/// The smallest disk space of a store, in bytes: with less there is no room to work.
+pub const LEAST_MAX_DISK: u64 = 32 << 20;
+/// The smallest disk space of one table, in bytes: room for the largest entries.
+pub const LEAST_MAX_DISK_PER_TABLE: u64 = 2 << 20;
 
 /// The commented configuration that `p2pdb init` writes: every key with its default.
 #[cfg(feature = "node")]

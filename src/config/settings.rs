@@ -7,14 +7,9 @@ use p2pdb_protocol::{id::TableId, limits::MAX_TABLES};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    bootstrap,
+    LEAST_MAX_DISK, LEAST_MAX_DISK_PER_TABLE, bootstrap,
     units::{Period, Size, or_none},
 };
-
-/// The smallest disk space of a store, in bytes: with less there is no room to work.
-pub const LEAST_MAX_DISK: u64 = 32 << 20;
-/// The smallest disk space of one table, in bytes: room for the largest entries.
-pub const LEAST_MAX_DISK_PER_TABLE: u64 = 2 << 20;
 
 /// What an operator decides about a node.
 ///

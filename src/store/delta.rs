@@ -20,8 +20,6 @@ use super::{
 
 /// Entries of a generation at which it is merged.
 const ENTRIES: usize = 32_768;
-/// Bytes of the log that a generation takes, at which it is merged; fewer under a tight limit.
-pub(super) const BYTES: u64 = 64 << 20;
 
 /// A generation, which only the writer changes.
 pub(super) type Shared = Arc<RwLock<Generation>>;

@@ -6,15 +6,10 @@ use p2pdb_protocol::{id::TableId, network::Network};
 
 use super::{
     StoreError, charge,
-    delta::BYTES,
     log::{Disk, LocalDisk},
     query::Bounds,
     schema::DropReason,
 };
-
-/// Bytes of a segment of the log, if the disk's limit leaves room for it: few files, and little that is kept for want
-/// of a whole segment that can go.
-const SEGMENT_BYTES: u64 = 128 << 20;
 
 /// For how long an id stays known after the entry expired, in seconds: peers may list it a while longer.
 const REMEMBER_EXPIRED: u64 = 7 * 86_400;
@@ -38,6 +33,10 @@ pub struct StoreOptions {
     pub horizon: Option<u64>,
     /// Ids that are kept as dropped, at most; a sweep forgets those first that matter the least.
     pub max_dropped: u64,
+    /// Bytes of the log at which they are merged into the indexes; less if the disk's limit leaves little room.
+    pub delta_bytes: u64,
+    /// Bytes of the log at which a segment of it ends; less if the disk's limit leaves little room.
+    pub segment_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -49,6 +48,9 @@ impl Default for StoreOptions {
             table_limits: BTreeMap::new(),
             horizon: None,
             max_dropped: 1_000_000,
+            delta_bytes: 64 << 20,
+            // Few files, and little that is kept for want of a whole segment that can go.
+            segment_bytes: 128 << 20,
         }
     }
 }
@@ -64,7 +66,6 @@ pub(super) struct Settings {
     pub(super) budget: Option<u64>,
     /// Bytes of entries that one transaction takes, unless a single request has more.
     pub(super) batch_bytes: usize,
-    /// Bytes of the log at which they are merged into the indexes, and at which a segment of it ends.
     pub(super) delta_bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) bounds: Bounds,
@@ -75,7 +76,16 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn new(network: Network, options: StoreOptions) -> Result<Self, StoreError> {
-        let StoreOptions { max_disk, table_max_disk, table_limits, horizon, max_dropped, .. } = options;
+        let StoreOptions {
+            cache_bytes: _,
+            max_disk,
+            table_max_disk,
+            table_limits,
+            horizon,
+            max_dropped,
+            delta_bytes,
+            segment_bytes,
+        } = options;
         if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
             return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
         }
@@ -95,8 +105,8 @@ impl Settings {
             max_dropped: budget.map_or(max_dropped, |budget| max_dropped.min(budget / 8 / charge::DROPPED)),
             budget,
             batch_bytes: charge::batch_bytes(max_disk),
-            delta_bytes: charge::share(max_disk).min(BYTES),
-            segment_bytes: charge::share(max_disk).min(SEGMENT_BYTES),
+            delta_bytes: charge::share(max_disk).min(delta_bytes),
+            segment_bytes: charge::share(max_disk).min(segment_bytes),
             bounds: Bounds::default(),
             disk: Arc::new(LocalDisk),
             table_max_disk,

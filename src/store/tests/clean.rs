@@ -29,12 +29,10 @@ async fn retract(store: &Store, arrivals: impl Iterator<Item = u64>) {
 async fn nothing_is_moved_to_a_segment_that_went() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
-    (settings.delta_bytes, settings.segment_bytes) = (SEGMENT / 2, SEGMENT);
-    let opener = Arc::new(|path: &Path| redb::Builder::new().create(path));
+    let options =
+        StoreOptions { delta_bytes: SEGMENT / 2, segment_bytes: SEGMENT, ..StoreOptions::default() };
     let clock = Clock::manual(START);
-    let store =
-        Store::open_with(&path, settings, clock.clone(), opener, crate::store::migrate::STEPS).unwrap();
+    let store = open(&path, options, &clock).unwrap();
     let commit = async |from: u64, to: u64| {
         for seed in (from..to).step_by(4) {
             store.commit(series(seed, 4)).await.unwrap();

@@ -203,10 +203,8 @@ async fn a_merge_that_fails_and_takes_effect_all_the_same_is_not_made_twice() {
 async fn what_cannot_be_merged_is_bounded_however_often_somebody_asks() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let mut settings = Settings::new(network(), StoreOptions::default()).unwrap();
-    settings.delta_bytes = 50 << 10;
-    let opener = Arc::new(|path: &Path| redb::Builder::new().create(path));
-    let store = Store::open_with(&path, settings, Clock::manual(START), opener, STEPS).unwrap();
+    let options = StoreOptions { delta_bytes: 50 << 10, ..StoreOptions::default() };
+    let store = open(&path, options, &Clock::manual(START)).unwrap();
     crate::store::fault::arm(&path, "merge");
     let mut stored = 0;
     let refused = loop {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2pdb_protocol::{bucket::bucket_of, filter::Cursor};
+use p2pdb_protocol::{bucket::bucket_of, filter::Cursor, keys::PublicKey};
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 
 use super::*;
@@ -233,17 +233,6 @@ async fn check(
             assert!(page.next.arrival > before, "every page gets further");
         }
         assert_eq!(found, expected, "{ask:?}");
-    }
-}
-
-/// Copies a store as it is on the disk at this moment.
-pub(super) fn copy(from: &Path, to: &Path) {
-    std::fs::copy(from, to).unwrap();
-    let (from, to) = (log::directory_of(from), log::directory_of(to));
-    std::fs::create_dir(&to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
 }
 

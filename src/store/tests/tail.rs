@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{query::copy, *};
+use super::*;
 
 /// A store as a kill leaves it, with so many commits that were not merged: its path, and where each frame begins and
 /// the last one ends.
@@ -169,12 +169,7 @@ async fn generations_that_are_cut_anew_at_opening_name_the_tables_of_all_that_is
     }
     copy(&path, &killed);
     store.close().await.unwrap();
-    let open_small = || {
-        let mut settings = Settings::new(network(), options.clone()).unwrap();
-        settings.delta_bytes = 1000;
-        let opener = Arc::new(|path: &Path| redb::Builder::new().create(path));
-        Store::open_with(&killed, settings, clock.clone(), opener, crate::store::migrate::STEPS).unwrap()
-    };
+    let open_small = || open(&killed, StoreOptions { delta_bytes: 1000, ..options.clone() }, &clock).unwrap();
     crate::store::fault::arm(&killed, "merge");
     let store = open_small();
     let are_named = store.core.delta.all(|generations| {
