@@ -1,7 +1,7 @@
 //! Entries of the tests, without a gate: nothing in them has to be true but the lengths. The fuzz target `store` is made of
 //! them too, so this file takes what it needs from its parent by name.
 
-use std::{path::Path, sync::LazyLock};
+use std::sync::LazyLock;
 
 use p2pdb_protocol::{
     entry::{self, Entry, Header, WrappedKey},
@@ -74,10 +74,10 @@ impl Draft {
     }
 
     pub(super) fn to_all(&self, mut recipients: Vec<RecipientId>) -> Entry {
-        let body: Vec<u8> = (0u64..)
-            .flat_map(|block| Sha256::digest([self.seed.to_be_bytes(), block.to_be_bytes()].concat()))
-            .take(self.length)
-            .collect();
+        let blocks = (0..self.length.div_ceil(32) as u64)
+            .map(|block| Sha256::digest([self.seed.to_be_bytes(), block.to_be_bytes()].concat()));
+        let mut body = blocks.collect::<Vec<_>>().concat();
+        body.truncate(self.length);
         recipients.sort_unstable();
         recipients.dedup();
         let recipients =
@@ -97,21 +97,5 @@ impl Draft {
 
     pub(super) fn new_entry(&self) -> NewEntry {
         NewEntry { entry: self.entry(), key: key(self.table) }
-    }
-}
-
-/// Copies a store as it is: of an open one, what a kill would leave.
-pub(super) fn copy(from: &Path, to: &Path) {
-    let log_of = |path: &Path| {
-        let mut log = path.as_os_str().to_owned();
-        log.push(".log");
-        std::path::PathBuf::from(log)
-    };
-    std::fs::copy(from, to).unwrap();
-    let (from, to) = (log_of(from), log_of(to));
-    std::fs::create_dir(&to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
 }

@@ -23,7 +23,7 @@ use p2pdb_protocol::{entry::Entry, id::RecipientId};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use self::draft::{DAY, Draft, START, copy, key, network, recipient, table};
+use self::draft::{DAY, Draft, START, key, network, recipient, table};
 use super::*;
 
 /// Drafts that differ in their seed only.

@@ -236,6 +236,17 @@ async fn check(
     }
 }
 
+/// Copies a store as it is on the disk at this moment.
+pub(super) fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap();
+    let (from, to) = (log::directory_of(from), log::directory_of(to));
+    std::fs::create_dir(&to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{query::copy, *};
 
 const BATCH: u64 = 1000;
 const MADE: u64 = 10_000;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::*;
+use super::{query::copy, *};
 
 /// A store as a kill leaves it, with so many commits that were not merged: its path, and where each frame begins and
 /// the last one ends.

@@ -40,20 +40,20 @@ struct World {
 
 /// The entries of the vectors that are good but for their times.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let file = NetworkFile::parse(include_str!("../../vectors/network/p2pdb-vectors.toml"));
+    let file = NetworkFile::parse(include_str!("../../../protocol/vectors/network/p2pdb-vectors.toml"));
     let network = file.expect("the network of the vectors").network;
     let key = |pem| PrivateKey::from_pem(pem, None).expect("a key of the vectors").public_key().clone();
     let keys = [
-        key(include_str!("../../vectors/keys/table.pem")),
-        key(include_str!("../../vectors/keys/stranger.pem")),
+        key(include_str!("../../../protocol/vectors/keys/table.pem")),
+        key(include_str!("../../../protocol/vectors/keys/stranger.pem")),
     ];
     let entries = [
-        include_str!("../../vectors/entry/ok.txt"),
-        include_str!("../../vectors/entry/ok-better-work.txt"),
-        include_str!("../../vectors/entry/ok-last-second.txt"),
-        include_str!("../../vectors/entry/ok-longer.txt"),
-        include_str!("../../vectors/entry/ok-no-expiry.txt"),
-        include_str!("../../vectors/entry/ok-two-recipients.txt"),
+        include_str!("../../../protocol/vectors/entry/ok.txt"),
+        include_str!("../../../protocol/vectors/entry/ok-better-work.txt"),
+        include_str!("../../../protocol/vectors/entry/ok-last-second.txt"),
+        include_str!("../../../protocol/vectors/entry/ok-longer.txt"),
+        include_str!("../../../protocol/vectors/entry/ok-no-expiry.txt"),
+        include_str!("../../../protocol/vectors/entry/ok-two-recipients.txt"),
     ];
     let entries = entries.map(|vector| {
         let encoded = body(vector);

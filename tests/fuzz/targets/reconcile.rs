@@ -2,10 +2,10 @@
 //! and whatever it remembers hides nothing: an honest peer brings everything afterwards.
 #![no_main]
 
-#[path = "../../tests/sim/random.rs"]
+#[path = "../../../protocol/tests/sim/random.rs"]
 mod random;
 #[allow(dead_code, reason = "the simulator uses all of it")]
-#[path = "../../tests/sim/store.rs"]
+#[path = "../../../protocol/tests/sim/store.rs"]
 mod store;
 
 use std::{collections::VecDeque, time::Duration};

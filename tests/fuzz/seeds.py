@@ -1,11 +1,11 @@
 """Writes a good input of every kind, and every test vector, into the corpora of the fuzz targets: checksums, keys and
-required fields are more than a fuzzer guesses. Uses the second implementation; `protocol/fuzz/run` calls it with its environment.
+required fields are more than a fuzzer guesses. Uses the second implementation; `tests/fuzz/run` calls it with its environment.
 
-    python protocol/fuzz/seeds.py protocol/fuzz/corpus
+    python tests/fuzz/seeds.py tests/fuzz/corpus
 """
 
 import sys
-from hashlib import sha256
+from hashlib import sha256, shake_128
 from pathlib import Path
 
 import cbor2
@@ -137,6 +137,8 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "network": {"file": NETWORK_TOML.encode()},
         "pem": key_files,
         "record": {"raw": RAW + signed},
+        # Any bytes are operations; a fuzzer that begins with none tries single ones for a long time.
+        "store": {str(number): shake_128(bytes([number])).digest(400) for number in range(16)},
     }
 
 
