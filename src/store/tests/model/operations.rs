@@ -114,11 +114,10 @@ impl Model {
         let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
         for (draft, entry) in &self.committed {
             let known = store.known(table(draft.table), vec![entry.id()]).await.unwrap()[0];
-            if self.withdrawn.contains(&entry.id()) {
-                assert_ne!(known, Presence::Stored);
-                continue;
-            }
-            assert!(known == Presence::Stored || self.may_be_gone(draft), "{draft:?}");
+            let is_withdrawn = self.withdrawn.contains(&entry.id());
+            let expected = if is_withdrawn { Presence::Dropped } else { Presence::Stored };
+            assert!(known == expected || self.may_be_gone(draft), "{known:?}: {draft:?}");
+            assert!(!(is_withdrawn && known == Presence::Stored), "{draft:?}");
             if known == Presence::Stored {
                 *counts.entry(draft.table).or_default() += 1;
                 let alive = draft.expires.is_none_or(|expires| expires > now);
@@ -150,15 +149,10 @@ pub(super) async fn check(directory: &Path, operations: Vec<Operation>) {
             Operation::CommitAgain(_) | Operation::Withdraw(_) if model.committed.is_empty() => {}
             Operation::CommitAgain(index) => {
                 let (draft, entry) = &model.committed[index % model.committed.len()];
-                let before = store.known(table(draft.table), vec![entry.id()]).await.unwrap()[0];
                 let outcome = store.commit(vec![new_entry(draft, entry)]).await.unwrap()[0];
-                let expected = match outcome {
-                    Committed::Stored { .. } => Presence::Unknown,
-                    Committed::Known => Presence::Stored,
-                    Committed::Dropped => Presence::Dropped,
-                };
-                // What expired is dropped, and forgotten later, at any time.
-                assert!(before == expected || model.may_be_gone(draft), "{before:?}, {outcome:?}: {draft:?}");
+                let is_withdrawn = model.withdrawn.contains(&entry.id());
+                let expected = if is_withdrawn { Committed::Dropped } else { Committed::Known };
+                assert!(outcome == expected || model.may_be_gone(draft), "{outcome:?}: {draft:?}");
                 if let Committed::Stored { .. } = outcome {
                     model.withdrawn.remove(&entry.id());
                 }
