@@ -123,7 +123,7 @@ pub struct SwarmStatus {
     pub banned: usize,
 }
 
-/// By peer and operation, and for all operations together under no name.
+/// By peer and operation, or what else is counted, and for all operations together under no name.
 type PerPeer = LruCache<(PeerId, &'static str), Arc<Semaphore>>;
 
 /// Talks to the task that owns the swarm. Cheap to clone.
@@ -445,9 +445,10 @@ impl Handle {
         answered.await.map_err(|_| RequestError::ShutDown)
     }
 
-    fn slot(&self, peer: PeerId, operation: &'static str, places: usize) -> Arc<Semaphore> {
+    /// The places of a peer for one kind of things, to wait for: who waits for one keeps nobody else waiting.
+    pub(crate) fn slot(&self, peer: PeerId, kind: &'static str, places: usize) -> Arc<Semaphore> {
         let mut slots = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.get_or_insert((peer, operation), || Arc::new(Semaphore::new(places)));
+        let slot = slots.get_or_insert((peer, kind), || Arc::new(Semaphore::new(places)));
         Arc::clone(slot)
     }
 }

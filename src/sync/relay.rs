@@ -15,7 +15,9 @@ use std::{
 use libp2p::{PeerId, gossipsub::MessageAcceptance};
 use lru::LruCache;
 use p2pdb_protocol::{
+    filter::Filter,
     id::{EntryId, TableId},
+    message::get::{Get, GetResponse},
     refusal::{Outcome, Refusal},
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -30,8 +32,12 @@ use crate::{
 
 /// Announces that are fetched at the same time.
 const MAX_FETCHES: usize = 128;
+/// Announces of one peer that are fetched at the same time: peers that let them hang must be many to keep others waiting.
+const MAX_FETCHES_PER_PEER: usize = 8;
 /// How long one announcer may take to hand over what it announced, waiting for other fetches of the same ids included.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take for an answer: less, so that whoever announces the same is asked before his time is over, too.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Announcers that are asked for the same, one after the other: the announce must not be forgotten meanwhile.
 const MAX_ASKED: usize = 4;
 /// New tables that a peer may announce in a minute: each costs it an entry with its work, and us a question.
@@ -90,11 +96,15 @@ impl Relay {
                 announced = announces.recv() => announced,
             };
             let Some(announced) = announced else { break };
-            let Ok(place) = Arc::clone(&self.fetches).acquire_owned().await else { break };
             let relay = self.clone();
+            // At most as many as the swarm lets each connected peer announce at a time.
             tasks.spawn(async move {
-                relay.consider(announced).await;
-                drop(place);
+                // The peer's own place first: who waits behind a slow peer must not hold a place of all.
+                let of_peer = relay.context.swarm.slot(announced.source, "announce", MAX_FETCHES_PER_PEER);
+                if let (Ok(_of_peer), Ok(_of_all)) = (of_peer.acquire().await, relay.fetches.acquire().await)
+                {
+                    relay.consider(announced).await;
+                }
             });
         }
         tasks.close();
@@ -163,14 +173,26 @@ impl Relay {
         }
     }
 
+    /// What a peer that announced it has of this.
+    async fn ask(&self, peer: PeerId, filter: &Filter) -> Result<GetResponse, Unfit> {
+        let request = filter.to_request().map_err(|_| Unfit::Own)?;
+        let asked = self.context.swarm.request::<Get>(peer, request);
+        let answer = tokio::time::timeout(ANSWER_PATIENCE, asked).await;
+        let error = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.context.swarm.report(peer, Conduct::Timeout).await;
+                RequestError::Timeout
+            }
+        };
+        tracing::debug!(%peer, %error, "announced entries could not be asked for");
+        Err(Unfit::Silent)
+    }
+
     fn lock_heard(&self) -> MutexGuard<'_, LruCache<TableId, ()>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn silent(peer: PeerId, error: &RequestError) -> Unfit {
-    tracing::debug!(%peer, %error, "announced entries could not be asked for");
-    Unfit::Silent
 }
 
 /// Whether the gate's judgement of an entry says that its fetch is over.

@@ -28,7 +28,7 @@ use p2pdb::{
 };
 
 use crate::{
-    peer::{Answer, Peer, ok, signed_bytes},
+    peer::{Answer, Hung, Peer, ok, signed_bytes},
     refusals::Parts,
     support::{TestNode, entry, key, network, table, table_id, until},
 };
@@ -55,6 +55,17 @@ fn liar(network: &Network, entries: Vec<Bytes>) -> Peer {
         _ => Vec::new(),
     });
     Peer::serving(network, key, answer)
+}
+
+/// A peer that introduces itself well and lets every get hang.
+fn mute(network: &Network) -> (Peer, Arc<Hung>) {
+    let key = Keypair::generate_ed25519();
+    let record = Blob::try_from(signed_bytes(&key, network)).unwrap();
+    let answer: Answer = Arc::new(move |operation, _| match operation {
+        Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
+        _ => Vec::new(),
+    });
+    Peer::hanging(network, key, answer)
 }
 
 /// A peer that serves exactly what it has.
@@ -280,5 +291,35 @@ async fn what_its_announcer_does_not_have_is_got_from_the_next() {
     assert_eq!(observer.hears().await, [wanted.id()]);
     assert!(!is_unknown(&node, table_of, wanted.id()).await);
     assert!(score(&node, &liar).await.is_some_and(|score| score < 0.0));
+    assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lets_fetches_hang_holds_few_places_and_is_blamed_and_others_go_on() {
+    const PLACES: usize = 8;
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = Peer::start(&network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_of).await;
+    let (mute, hung) = mute(&network);
+    mute.connect(&node.address).await.unwrap();
+    mute.subscribe(table_of).await;
+    for number in 0..=PLACES as u8 {
+        mute.announce(table_of, &[EntryId::from_bytes([number; 32])]).await;
+    }
+    until("its places are taken", || async { hung.count().0 >= PLACES }).await;
+    // Also what it lets hang itself comes from another one.
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    mute.announce(table_of, &[wanted.id()]).await;
+    let friend = honest(&network, &wanted);
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe(table_of).await;
+    friend.announce(table_of, &[wanted.id(), wanted.id()]).await;
+    assert!(observer.hears().await.contains(&wanted.id()));
+    until("all that it announced was asked for", || async { hung.count().0 > PLACES }).await;
+    assert_eq!(hung.count().1, PLACES, "no more at a time");
+    until("it is blamed", || async { score(&node, &mute).await.is_some_and(|score| score < 0.0) }).await;
     assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
 }

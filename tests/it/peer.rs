@@ -1,6 +1,13 @@
 //! A peer without manners: it sends raw bytes on the protocol streams, and answers with whatever a test says.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
@@ -47,8 +54,33 @@ impl From<Vec<u8>> for Raw {
     }
 }
 
+/// Requests that a peer leaves without an answer until who asked gives up.
+#[derive(Debug, Default)]
+pub(crate) struct Hung {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    all: AtomicUsize,
+}
+
+impl Hung {
+    async fn hang<T: AsyncRead + Unpin>(&self, io: &mut T) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        // Whatever comes, and however it ends.
+        let _ = io.read_to_end(&mut Vec::new()).await;
+        self.now.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All until now, and the most at the same time.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (self.all.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Clone, Default)]
-struct RawCodec;
+struct RawCodec {
+    hung: Option<Arc<Hung>>,
+}
 
 impl request_response::Codec for RawCodec {
     type Protocol = StreamProtocol;
@@ -68,7 +100,11 @@ impl request_response::Codec for RawCodec {
             length |= usize::from(byte[0] & 0x7f) << (7 * bytes.len());
             bytes.push(byte[0]);
         }
-        io.take(length as u64).read_to_end(&mut bytes).await?;
+        (&mut *io).take(length as u64).read_to_end(&mut bytes).await?;
+        if let Some(hung) = &self.hung {
+            hung.hang(io).await;
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(bytes.into())
     }
 
@@ -125,7 +161,13 @@ struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, network: &Network, support: ProtocolSupport, syncs: bool) -> Self {
+    fn new(
+        key: &Keypair,
+        network: &Network,
+        support: ProtocolSupport,
+        syncs: bool,
+        hung: Option<Arc<Hung>>,
+    ) -> Self {
         let gossip = gossipsub::ConfigBuilder::default()
             .validation_mode(gossipsub::ValidationMode::Anonymous)
             .message_id_fn(|message| {
@@ -134,10 +176,11 @@ impl Behaviour {
             .build()
             .unwrap();
         let version = wire::identify_protocol_version(network);
-        let exchange = |name| {
+        let with_codec = |name, codec| {
             let config = request_response::Config::default().with_request_timeout(Duration::from_secs(30));
-            request_response::Behaviour::with_codec(RawCodec, [(name, support.clone())], config)
+            request_response::Behaviour::with_codec(codec, [(name, support.clone())], config)
         };
+        let exchange = |name| with_codec(name, RawCodec::default());
         Self {
             identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
             gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, gossip).unwrap(),
@@ -151,7 +194,7 @@ impl Behaviour {
             ),
             hello: exchange(wire::protocol_name::<Hello>(network)),
             index: exchange(wire::protocol_name::<Index>(network)),
-            get: exchange(wire::protocol_name::<Get>(network)),
+            get: with_codec(wire::protocol_name::<Get>(network), RawCodec { hung }),
             put: exchange(wire::protocol_name::<Put>(network)),
             sync: syncs.then(|| exchange(wire::protocol_name::<sync::Sync>(network))).into(),
         }
@@ -265,26 +308,38 @@ pub(crate) struct Peer {
 impl Peer {
     /// A peer that only asks.
     pub(crate) fn start(network: &Network) -> Self {
-        Self::with(network, Keypair::generate_ed25519(), None, true)
+        Self::with(network, Keypair::generate_ed25519(), None, true, None)
     }
 
     /// A peer that answers, so that nodes take it for one of theirs.
     pub(crate) fn serving(network: &Network, key: Keypair, answer: Answer) -> Self {
-        Self::with(network, key, Some(answer), false)
+        Self::with(network, key, Some(answer), false, None)
+    }
+
+    /// The same, but gets are left to hang.
+    pub(crate) fn hanging(network: &Network, key: Keypair, answer: Answer) -> (Self, Arc<Hung>) {
+        let hung = Arc::<Hung>::default();
+        (Self::with(network, key, Some(answer), false, Some(Arc::clone(&hung))), hung)
     }
 
     /// The same, and one that speaks the fast form of reconciliation.
     pub(crate) fn syncing(network: &Network, key: Keypair, answer: Answer) -> Self {
-        Self::with(network, key, Some(answer), true)
+        Self::with(network, key, Some(answer), true, None)
     }
 
-    fn with(network: &Network, key: Keypair, answer: Option<Answer>, syncs: bool) -> Self {
+    fn with(
+        network: &Network,
+        key: Keypair,
+        answer: Option<Answer>,
+        syncs: bool,
+        hung: Option<Arc<Hung>>,
+    ) -> Self {
         let support = if answer.is_some() { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
         let swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
             .unwrap()
-            .with_behaviour(|key| Behaviour::new(key, network, support, syncs))
+            .with_behaviour(|key| Behaviour::new(key, network, support, syncs, hung))
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();

@@ -11,10 +11,9 @@ use p2pdb_protocol::{
     filter::Filter,
     id::{EntryId, TableId},
     limits,
-    message::get::Get,
 };
 
-use super::{Relay, Unfit, judged, silent};
+use super::{Relay, Unfit, judged};
 use crate::{ingest::Way, store::Presence};
 
 impl Relay {
@@ -54,9 +53,7 @@ impl Relay {
         filter.limit = limits::MAX_ANNOUNCE_IDS;
         let mut missing: BTreeSet<EntryId> = claim.ids.iter().copied().collect();
         while !missing.is_empty() {
-            let request = filter.to_request().map_err(|_| Unfit::Own)?;
-            let answer = self.context.swarm.request::<Get>(peer, request).await;
-            let answer = answer.map_err(|error| silent(peer, &error))?;
+            let answer = self.ask(peer, &filter).await?;
             let entries: Vec<_> = answer.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
             if entries.is_empty() {
                 break;

@@ -7,10 +7,9 @@ use p2pdb_protocol::{
     codec::bounded::{Blob, List},
     filter::Filter,
     id::TableId,
-    message::get::Get,
 };
 
-use super::{Relay, Unfit, judged, silent};
+use super::{Relay, Unfit, judged};
 use crate::{ingest::Way, sync::Context};
 
 /// Entries that are asked for to see that a table is real; reconciliation brings the rest.
@@ -42,9 +41,7 @@ impl Relay {
 
     async fn fetch_first(&self, peer: PeerId, table: TableId) -> Result<(), Unfit> {
         let filter = Filter { limit: FIRST_ENTRIES, ..Filter::table(table) };
-        let request = filter.to_request().map_err(|_| Unfit::Own)?;
-        let answer = self.context.swarm.request::<Get>(peer, request).await;
-        let answer = answer.map_err(|error| silent(peer, &error))?;
+        let answer = self.ask(peer, &filter).await?;
         let entries = answer.entries.into_iter().map(|(_, entry)| entry.into_inner()).collect();
         let keys = List::into_inner(answer.keys).into_iter().map(Blob::into_inner).collect();
         // As if reconciled: who follows the table here is told of its entries.
