@@ -117,7 +117,8 @@ pub struct Limits {
     /// Resident memory of the process above which no new connection is taken.
     pub max_memory: Size,
     /// Bytes of requests that are read or answered at one time, and as many of answers that peers have not taken yet;
-    /// beyond, others are told `busy`.
+    /// beyond, others are told `busy`. And as many that came and were not read yet; beyond, peers with more than 256 KiB of
+    /// them have to wait.
     pub max_request_memory: Size,
     /// Disk space of the store. Under pressure the entries with the least work per byte go first.
     pub max_disk: Size,

@@ -93,7 +93,8 @@ pub struct Limits {
     pub per_ip: IpLimits,
     /// Resident memory of the process, in bytes, above which no new connection is taken.
     pub memory_bytes: usize,
-    /// Bytes of requests held at the same time, and as many of answers that peers have not taken yet.
+    /// Bytes of requests held at the same time, as many of answers that peers have not taken yet, and as many of streams
+    /// that nobody has read yet.
     pub request_bytes: usize,
 }
 
@@ -264,7 +265,9 @@ pub async fn start(
     ));
     let mut swarm = {
         let server = Arc::clone(&server);
-        transport::clearnet(key, |key, relay| behaviour::Behaviour::new(key, relay, &config, server)).await?
+        let unread = config.limits.request_bytes;
+        transport::clearnet(key, unread, |key, relay| behaviour::Behaviour::new(key, relay, &config, server))
+            .await?
     };
     let (mut failure, mut listening) = (None, 0);
     for address in &config.listen {

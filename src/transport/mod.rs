@@ -2,7 +2,7 @@
 //!
 //! A transport of its own kind (an onion network, say) is added here, as another function that returns a swarm.
 
-mod gather;
+mod mux;
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use libp2p::{
     Swarm, SwarmBuilder, core::upgrade::Version, identity::Keypair, noise, relay, swarm::NetworkBehaviour,
     tcp,
 };
+
+use self::mux::Budget;
 
 /// Why a swarm could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -24,27 +26,41 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// the other and back.
 const CONNECTION_EVENTS: usize = 64;
 
-/// A swarm on the open internet.
+/// What a peer may send over QUIC before it is read, in bytes, on a stream and on all of a connection.
+const QUIC_STREAM_WINDOW: u32 = 1 << 20;
+const QUIC_CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// A swarm on the open internet. Of what peers send over TCP, WebSocket and relays, `unread` bytes may lie unread, and 256 KiB
+/// for each connection besides; of what they send over QUIC, 2 MiB for each connection.
 ///
 /// # Errors
 /// If a transport cannot be set up, or `behaviour` fails.
-pub async fn clearnet<B, F>(key: Keypair, behaviour: F) -> Result<Swarm<B>, TransportError>
+pub async fn clearnet<B, F>(key: Keypair, unread: usize, behaviour: F) -> Result<Swarm<B>, TransportError>
 where
     B: NetworkBehaviour,
     F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Box<dyn std::error::Error + Send + Sync>>,
 {
+    let budget = Budget::new(unread);
+    let mux = || {
+        let budget = budget.clone();
+        move || mux::Config::new(budget)
+    };
     let fail = |e: Box<dyn std::error::Error + Send + Sync>| TransportError(e);
     Ok(SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, gather::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, mux())
         .map_err(|e| fail(e.into()))?
-        .with_quic()
+        .with_quic_config(|mut config| {
+            config.max_stream_data = QUIC_STREAM_WINDOW;
+            config.max_connection_data = QUIC_CONNECTION_WINDOW;
+            config
+        })
         .with_dns()
         .map_err(|e| fail(e.into()))?
-        .with_websocket(noise::Config::new, gather::Config::default)
+        .with_websocket(noise::Config::new, mux())
         .await
         .map_err(|e| fail(e.into()))?
-        .with_relay_client(noise::Config::new, gather::Config::default)
+        .with_relay_client(noise::Config::new, mux())
         .map_err(|e| fail(e.into()))?
         .with_behaviour(behaviour)
         .map_err(|e| fail(e.into()))?

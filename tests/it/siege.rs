@@ -48,8 +48,8 @@ const ROUNDS: usize = 15;
 /// only test that runs.
 const MAX_SLOWDOWN: u32 = 20;
 const NOTICEABLE: Duration = Duration::from_millis(1500);
-/// What an attack may add to the node's memory, in bytes: the bytes of requests and those of unread answers (each
-/// `limits.max_request_memory`, 64 MiB), and what is being answered and the connections take.
+/// What an attack may add to the node's memory, in bytes: those of requests, of answers that nobody takes, and of streams that
+/// are not read yet (each `limits.max_request_memory`, 64 MiB); what else it costs is less than that.
 const MAX_MEMORY: u64 = 192 << 20;
 /// Descriptors that an attack may add: one for each connection that is established or being set up.
 const MAX_DESCRIPTORS: usize = 192 + 64;
@@ -230,6 +230,16 @@ async fn honest_puts_and_gets_go_on_under_every_attack() {
         }
     }
     siege.under("384 answers of a megabyte that nobody reads", usual, (attackers, held)).await;
+
+    // As many questions on each stream as may be sent before anything is read.
+    let attackers = siege.attackers().await;
+    let (more, mut held) = (everything.repeat((250 << 10) / everything.len()), Vec::new());
+    for attacker in &attackers {
+        for _ in 0..200 {
+            held.push(attacker.ignore::<Get>(to, more.clone()).await);
+        }
+    }
+    siege.under("1,200 streams of a quarter of a megabyte of questions", usual, (attackers, held)).await;
 
     let attackers = siege.attackers().await;
     let mut held = Vec::new();

@@ -1,4 +1,4 @@
-//! yamux, over a connection that sends what was written in one go.
+//! A connection that sends what was written in one go.
 //!
 //! yamux flushes after each of its frames, and each flush is a message of Noise to seal, a call of the kernel, and a
 //! packet. A request and its response are a handful of small frames, of many streams at a time: held back until there
@@ -11,52 +11,9 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use libp2p::{
-    core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
-    yamux,
-};
 
 /// Reads that may go before a flush: a peer that never stops sending gets its answers all the same.
 const MAX_READS: u32 = 64;
-
-/// Sets up yamux over [`Gathered`].
-#[derive(Debug, Clone, Default)]
-pub(super) struct Config(yamux::Config);
-
-impl UpgradeInfo for Config {
-    type Info = <yamux::Config as UpgradeInfo>::Info;
-    type InfoIter = <yamux::Config as UpgradeInfo>::InfoIter;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.protocol_info()
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Config
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = yamux::Muxer<Gathered<C>>;
-    type Error = io::Error;
-    type Future = <yamux::Config as InboundConnectionUpgrade<Gathered<C>>>::Future;
-
-    fn upgrade_inbound(self, connection: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_inbound(Gathered::new(connection), info)
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Config
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = yamux::Muxer<Gathered<C>>;
-    type Error = io::Error;
-    type Future = <yamux::Config as OutboundConnectionUpgrade<Gathered<C>>>::Future;
-
-    fn upgrade_outbound(self, connection: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_outbound(Gathered::new(connection), info)
-    }
-}
 
 /// A connection of which a flush is carried out when there is nothing to read.
 ///
@@ -69,14 +26,14 @@ pub(super) struct Gathered<C> {
 }
 
 impl<C> Gathered<C> {
-    const fn new(connection: C) -> Self {
+    pub(super) const fn new(connection: C) -> Self {
         Self { connection, due: None }
     }
 }
 
 impl<C: AsyncWrite + Unpin> Gathered<C> {
     /// Carries out the flush that is due.
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.due.is_some() {
             ready!(Pin::new(&mut self.connection).poll_flush(cx))?;
             self.due = None;

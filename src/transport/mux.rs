@@ -1,0 +1,189 @@
+//! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), and which sends what was
+//! written in one go ([`gather`]).
+
+mod gather;
+mod unread;
+
+use std::{
+    collections::VecDeque,
+    future::{Ready, ready},
+    io, iter,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::{
+    muxing::{StreamMuxer, StreamMuxerEvent},
+    upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
+};
+use yamux::{ConnectionError, Mode};
+
+pub(super) use self::unread::Budget;
+use self::{
+    gather::Gathered,
+    unread::{Metered, Unread},
+};
+
+/// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
+/// of them is acknowledged.
+const MAX_WAITING: usize = 256;
+
+/// Sets up the streams of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Config(Budget);
+
+impl Config {
+    /// What is unread of all connections together is charged to `budget`.
+    pub(super) const fn new(budget: Budget) -> Self {
+        Self(budget)
+    }
+
+    fn streams<C: AsyncRead + AsyncWrite + Unpin>(self, connection: C, mode: Mode) -> Muxer<C> {
+        let unread = Unread::new(self.0);
+        let metered = Metered::new(Gathered::new(connection), unread.clone());
+        let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
+        Muxer { connection, unread, waiting: VecDeque::new(), waker: None }
+    }
+}
+
+impl UpgradeInfo for Config {
+    type Info = &'static str;
+    type InfoIter = iter::Once<Self::Info>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        iter::once("/yamux/1.0.0")
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> InboundConnectionUpgrade<C> for Config {
+    type Output = Muxer<C>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Output>>;
+
+    fn upgrade_inbound(self, connection: C, _: Self::Info) -> Self::Future {
+        ready(Ok(self.streams(connection, Mode::Server)))
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Config {
+    type Output = Muxer<C>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Output>>;
+
+    fn upgrade_outbound(self, connection: C, _: Self::Info) -> Self::Future {
+        ready(Ok(self.streams(connection, Mode::Client)))
+    }
+}
+
+/// The streams of a connection.
+#[derive(Debug)]
+pub(super) struct Muxer<C> {
+    connection: yamux::Connection<Metered<C>>,
+    unread: Unread,
+    /// Streams that came when nobody asked for one: whatever yamux does, it does while it looks for the next stream.
+    waiting: VecDeque<Stream>,
+    /// Who is to be told of the next.
+    waker: Option<Waker>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        let next = ready!(self.connection.poll_next_inbound(cx)).unwrap_or(Err(ConnectionError::Closed));
+        Poll::Ready(next.map(|stream| Stream::new(stream, &self.unread)).map_err(failed))
+    }
+}
+
+fn failed(error: ConnectionError) -> io::Error {
+    match error {
+        ConnectionError::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
+    type Substream = Stream;
+    type Error = io::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        if let Some(stream) = self.waiting.pop_front() {
+            return Poll::Ready(Ok(stream));
+        }
+        let next = self.poll_next(cx);
+        if next.is_pending() {
+            self.waker = Some(cx.waker().clone());
+        }
+        next
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        let opened = ready!(self.connection.poll_new_outbound(cx));
+        Poll::Ready(opened.map(|stream| Stream::new(stream, &self.unread)).map_err(failed))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_close(cx).map_err(failed)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        let stream = ready!(self.poll_next(cx))?;
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(stream);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+        // There may be more, but others have their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A stream, of which what is read is taken off what its connection has unread.
+#[derive(Debug)]
+pub(super) struct Stream {
+    stream: yamux::Stream,
+    unread: Unread,
+}
+
+impl Stream {
+    fn new(stream: yamux::Stream, unread: &Unread) -> Self {
+        unread.opened(stream.id().val());
+        Self { stream, unread: unread.clone() }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.unread.closed(self.stream.id().val());
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.unread.read(self.stream.id().val(), read);
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
