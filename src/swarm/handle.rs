@@ -185,6 +185,19 @@ impl Handle {
         peer: PeerId,
         request: O::Request,
     ) -> Result<O::Response, RequestError> {
+        self.request_begun_within::<O>(peer, request, O::DEADLINE).await
+    }
+
+    /// The same, but the response has to begin within `patience` of the request's being sent.
+    ///
+    /// # Errors
+    /// If there is no response, or the peer refuses.
+    pub async fn request_begun_within<O: Exchange>(
+        &self,
+        peer: PeerId,
+        request: O::Request,
+        patience: Duration,
+    ) -> Result<O::Response, RequestError> {
         let frame = Frame::request::<O>(&request).map_err(|e| RequestError::Unsendable(e.to_string()))?;
         // The peer's own place first: who waits behind a slow peer must not hold a place of all.
         let of_operation = self.slot(peer, O::NAME, MAX_REQUESTS_PER_PEER);
@@ -192,7 +205,7 @@ impl Handle {
         let of_peer = self.slot(peer, "", MAX_ASKING);
         let _one_of_peer = of_peer.acquire().await.map_err(|_| RequestError::ShutDown)?;
         let _one_of_all = self.all_requests.acquire().await.map_err(|_| RequestError::ShutDown)?;
-        let exchange = self.exchange::<O>(peer, &frame);
+        let exchange = self.exchange::<O>(peer, &frame, patience);
         let reply = tokio::time::timeout(REQUEST_DEADLINE, exchange).await;
         match reply.unwrap_or(Err(RequestError::Timeout))? {
             Reply::Ok(response) => Ok(response),
@@ -207,6 +220,7 @@ impl Handle {
         &self,
         peer: PeerId,
         request: &Frame,
+        patience: Duration,
     ) -> Result<Reply<O::Response>, RequestError> {
         while let Some(mut kept) = self.idle.take(peer, O::NAME) {
             match is_quiet(&mut kept.stream) {
@@ -217,7 +231,7 @@ impl Handle {
                     continue;
                 }
             }
-            match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
+            match ask::<O>(&mut kept.stream, request, patience).await {
                 Err(AskError::Silent(error)) => {
                     tracing::trace!(%peer, %error, "an idle stream was closed");
                     break;
@@ -235,7 +249,7 @@ impl Handle {
             opened => opened?,
         };
         let mut kept = self.idle.adopt(peer, stream);
-        match ask::<O>(&mut kept.stream, request, O::DEADLINE).await {
+        match ask::<O>(&mut kept.stream, request, patience).await {
             Err(error) => Err(self.failed::<O>(peer, error).await),
             Ok(reply) => {
                 self.idle.keep(peer, O::NAME, kept);

@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ingest::Judgement,
     serve::quota::{Limiter, Rates},
-    swarm::{Announced, Conduct, News, RequestError},
+    swarm::{Announced, Conduct, News},
     sync::Context,
 };
 
@@ -34,10 +34,14 @@ use crate::{
 const MAX_FETCHES: usize = 128;
 /// Announces of one peer that are fetched at the same time: peers that let them hang must be many to keep others waiting.
 const MAX_FETCHES_PER_PEER: usize = 8;
+/// Announces that are fetched or wait for it: some megabytes. Further ones are dropped, and made up for by reconciliation.
+const MAX_HELD: usize = 4096;
 /// How long one announcer may take to hand over what it announced, waiting for other fetches of the same ids included.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take for an answer: less, so that whoever announces the same is asked before his time is over, too.
+/// How long it may be silent: less, so that whoever announces the same is asked before his time is over, too.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an announce may take in all, whoever is asked.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(15);
 /// Announcers that are asked for the same, one after the other: the announce must not be forgotten meanwhile.
 const MAX_ASKED: usize = 4;
 /// New tables that a peer may announce in a minute: each costs it an entry with its work, and us a question.
@@ -52,6 +56,7 @@ pub struct Relay {
     fetching: Arc<Mutex<HashSet<EntryId>>>,
     fetched: Arc<Notify>,
     fetches: Arc<Semaphore>,
+    held: Arc<Semaphore>,
     announced: Arc<Limiter>,
     announced_tables: Arc<Limiter>,
     /// New tables that gossip passes on by itself.
@@ -81,6 +86,7 @@ impl Relay {
             fetching: Arc::default(),
             fetched: Arc::default(),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            held: Arc::new(Semaphore::new(MAX_HELD)),
             announced: limiter(rates.announced),
             announced_tables: limiter(TABLES_PER_MINUTE),
             heard: Arc::new(Mutex::new(LruCache::new(MAX_HEARD))),
@@ -96,15 +102,14 @@ impl Relay {
                 announced = announces.recv() => announced,
             };
             let Some(announced) = announced else { break };
-            let relay = self.clone();
-            // At most as many as the swarm lets each connected peer announce at a time.
+            let Ok(held) = Arc::clone(&self.held).try_acquire_owned() else {
+                self.judge(&announced, MessageAcceptance::Ignore).await;
+                continue;
+            };
+            let (relay, shutdown) = (self.clone(), shutdown.clone());
             tasks.spawn(async move {
-                // The peer's own place first: who waits behind a slow peer must not hold a place of all.
-                let of_peer = relay.context.swarm.slot(announced.source, "announce", MAX_FETCHES_PER_PEER);
-                if let (Ok(_of_peer), Ok(_of_all)) = (of_peer.acquire().await, relay.fetches.acquire().await)
-                {
-                    relay.consider(announced).await;
-                }
+                shutdown.run_until_cancelled(relay.consider(announced)).await;
+                drop(held);
             });
         }
         tasks.close();
@@ -115,12 +120,25 @@ impl Relay {
         let (source, news) = (announced.source, &announced.news);
         tracing::trace!(%source, ?news, "announced");
         let acceptance = if self.charge(&announced) {
-            self.have(source, news).await
+            // The peer's own place first: who waits behind a slow peer must not hold a place of all.
+            let of_peer = self.context.swarm.slot(source, "announce", MAX_FETCHES_PER_PEER);
+            let places = (of_peer.acquire().await, self.fetches.acquire().await);
+            let acceptance = tokio::time::timeout(ANNOUNCE_PATIENCE, self.have(source, news)).await;
+            drop(places);
+            acceptance.unwrap_or(MessageAcceptance::Ignore)
         } else {
-            self.context.hint(source);
             MessageAcceptance::Ignore
         };
+        self.judge(&announced, acceptance).await;
+    }
+
+    /// Says what becomes of an announce. If it is not passed on, reconciliation will bring what is worth it.
+    async fn judge(&self, announced: &Announced, acceptance: MessageAcceptance) {
+        let source = announced.source;
         tracing::trace!(%source, ?acceptance, "announce considered");
+        if !matches!(acceptance, MessageAcceptance::Accept) {
+            self.context.hint(source);
+        }
         self.context.swarm.judge(announced.message_id.clone(), source, acceptance).await;
     }
 
@@ -161,8 +179,6 @@ impl Relay {
             let forwarders = self.context.swarm.forwarders(news.topic()).await;
             next = forwarders.into_iter().find(|peer| asked.len() < MAX_ASKED && !asked.contains(peer));
         }
-        // Reconciliation will bring what is worth it.
-        self.context.hint(source);
         otherwise
     }
 
@@ -176,18 +192,11 @@ impl Relay {
     /// What a peer that announced it has of this.
     async fn ask(&self, peer: PeerId, filter: &Filter) -> Result<GetResponse, Unfit> {
         let request = filter.to_request().map_err(|_| Unfit::Own)?;
-        let asked = self.context.swarm.request::<Get>(peer, request);
-        let answer = tokio::time::timeout(ANSWER_PATIENCE, asked).await;
-        let error = match answer {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                self.context.swarm.report(peer, Conduct::Timeout).await;
-                RequestError::Timeout
-            }
-        };
-        tracing::debug!(%peer, %error, "announced entries could not be asked for");
-        Err(Unfit::Silent)
+        let answer = self.context.swarm.request_begun_within::<Get>(peer, request, ANSWER_PATIENCE).await;
+        answer.map_err(|error| {
+            tracing::debug!(%peer, %error, "announced entries could not be asked for");
+            Unfit::Silent
+        })
     }
 
     fn lock_heard(&self) -> MutexGuard<'_, LruCache<TableId, ()>> {

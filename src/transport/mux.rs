@@ -155,7 +155,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.unread.closed(self.stream.id().val());
+        self.unread.dropped(self.stream.id().val());
     }
 }
 
@@ -165,9 +165,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.unread.read(self.stream.id().val(), read);
-        Poll::Ready(Ok(read))
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        // Nothing is there if it has to wait, or at the end.
+        let bytes = if let Poll::Ready(Ok(bytes)) = read { bytes } else { 0 };
+        if !buffer.is_empty() {
+            self.unread.read(self.stream.id().val(), bytes);
+        }
+        read
     }
 }
 

@@ -306,13 +306,13 @@ async fn who_lets_fetches_hang_holds_few_places_and_is_blamed_and_others_go_on()
     let (mute, hung) = mute(&network);
     mute.connect(&node.address).await.unwrap();
     mute.subscribe(table_of).await;
-    for number in 0..=PLACES as u8 {
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    mute.announce(table_of, &[wanted.id()]).await;
+    until("it was asked for what another one has", || async { hung.count().0 == 1 }).await;
+    for number in 0..PLACES as u8 {
         mute.announce(table_of, &[EntryId::from_bytes([number; 32])]).await;
     }
     until("its places are taken", || async { hung.count().0 >= PLACES }).await;
-    // Also what it lets hang itself comes from another one.
-    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
-    mute.announce(table_of, &[wanted.id()]).await;
     let friend = honest(&network, &wanted);
     friend.connect(&node.address).await.unwrap();
     friend.subscribe(table_of).await;

@@ -177,7 +177,9 @@ impl Behaviour {
             .unwrap();
         let version = wire::identify_protocol_version(network);
         let with_codec = |name, codec| {
-            let config = request_response::Config::default().with_request_timeout(Duration::from_secs(30));
+            let config = request_response::Config::default()
+                .with_request_timeout(Duration::from_secs(30))
+                .with_max_concurrent_streams(1024);
             request_response::Behaviour::with_codec(codec, [(name, support.clone())], config)
         };
         let exchange = |name| with_codec(name, RawCodec::default());

@@ -4,8 +4,10 @@ use std::{io, time::Duration};
 
 use futures::FutureExt;
 use libp2p::{Stream, core::upgrade::NegotiationError};
-use p2pdb_protocol::message::{Operation, Reply};
+use p2pdb_protocol::message::Reply;
+use tokio::time::timeout;
 
+use super::Exchange;
 use crate::wire::frame::{self, Frame};
 
 /// Why an exchange failed.
@@ -41,22 +43,23 @@ pub(crate) fn is_quiet(stream: &mut Stream) -> Result<bool, AskError> {
     }
 }
 
-/// Sends a request and reads the reply, all of it in `deadline`.
-pub(crate) async fn ask<O: Operation>(
+/// Sends a request and reads the reply, all of it in the operation's time; it has to begin within `patience` of its being sent.
+pub(crate) async fn ask<O: Exchange>(
     stream: &mut Stream,
     request: &Frame,
-    deadline: Duration,
+    patience: Duration,
 ) -> Result<Reply<O::Response>, AskError> {
     let exchange = async {
         request.send(stream).await.map_err(silent)?;
-        let first = frame::begin(stream).await.map_err(silent)?;
+        let begun = timeout(patience, frame::begin(stream)).await.map_err(|_| AskError::Timeout)?;
+        let first = begun.map_err(silent)?;
         let first = first.ok_or_else(|| AskError::Silent(io::ErrorKind::UnexpectedEof.into()))?;
         frame::read_reply::<O, _>(stream, first).await.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => AskError::Invalid(error),
             _ => AskError::Closed(error),
         })
     };
-    tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(AskError::Timeout))
+    timeout(O::DEADLINE, exchange).await.unwrap_or(Err(AskError::Timeout))
 }
 
 /// Requests are sent before the peer says whether it speaks the protocol, which is read in place of an answer.

@@ -1,15 +1,23 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::future::poll_fn;
+use std::{future::poll_fn, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, future::join_all};
-use tokio::{io::DuplexStream, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::*;
 
 const STREAMS: usize = 100;
 const LENGTH: usize = 200 << 10;
+const MOST: usize = 1 << 20;
+/// For what does not come: all of this takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest frame that a peer of good will sends.
 const FRAME: usize = 17 << 10;
 
@@ -21,6 +29,16 @@ async fn connected(budget: &Budget) -> (Connection, Connection) {
     let near = Config::new(Budget::new(usize::MAX)).upgrade_outbound(near.compat(), "").await;
     let far = Config::new(budget.clone()).upgrade_inbound(far.compat(), "").await;
     (near.unwrap(), far.unwrap())
+}
+
+/// Waits until it is so; however busy the machine is.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "{what}");
 }
 
 /// Does what there is to do for a connection; the streams that the peer opens come out of the channel.
@@ -37,7 +55,7 @@ fn run(mut muxer: Connection) -> mpsc::Receiver<Stream> {
 }
 
 /// Opens streams and sends so much on each, which ends with its number.
-async fn sending(near: &mut Connection) -> Vec<tokio::task::JoinHandle<Stream>> {
+async fn sending(near: &mut Connection) -> Vec<JoinHandle<Stream>> {
     let mut senders = Vec::new();
     for number in 0..STREAMS {
         let mut stream = poll_fn(|cx| Pin::new(&mut *near).poll_outbound(cx)).await.unwrap();
@@ -54,22 +72,23 @@ async fn sending(near: &mut Connection) -> Vec<tokio::task::JoinHandle<Stream>> 
 
 #[tokio::test]
 async fn what_nobody_reads_is_bounded_and_comes_whole_once_somebody_does() {
-    const MOST: usize = 1 << 20;
     let budget = Budget::new(MOST);
     let (mut near, far) = connected(&budget).await;
     let unread = far.unread.clone();
     let senders = sending(&mut near).await;
     let (_opened, mut came) = (run(near), run(far));
     // Each sends as much as yamux lets it, 20 MB in all.
-    while !unread.is_waited_for() {
-        tokio::task::yield_now().await;
+    until("the far end waits", || {
         assert!(budget.used() <= MOST + FRAME);
-    }
+        unread.waits()
+    })
+    .await;
     assert!(budget.used() > MOST);
     // Each by itself: whoever waits for all of them before he reads, or reads one after the other, waits for ever.
     let mut readers = Vec::new();
     for _ in 0..STREAMS {
-        let (mut stream, budget) = (came.recv().await.unwrap(), budget.clone());
+        let came = timeout(PATIENCE, came.recv()).await.unwrap();
+        let (mut stream, budget) = (came.unwrap(), budget.clone());
         readers.push(tokio::spawn(async move {
             let (mut bytes, mut piece) = (Vec::new(), vec![0; 1000]);
             loop {
@@ -85,34 +104,102 @@ async fn what_nobody_reads_is_bounded_and_comes_whole_once_somebody_does() {
             u64::from_be_bytes(number.try_into().unwrap())
         }));
     }
-    let mut numbers: Vec<u64> = join_all(readers).await.into_iter().map(Result::unwrap).collect();
+    let read = timeout(PATIENCE, join_all(readers)).await.unwrap();
+    let mut numbers: Vec<u64> = read.into_iter().map(Result::unwrap).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..STREAMS as u64));
-    join_all(senders).await;
-    assert_eq!(budget.used(), 0, "all of it is read");
+    drop(timeout(PATIENCE, join_all(senders)).await.unwrap());
+    until("all of it is given back", || budget.used() == 0).await;
 }
 
 #[tokio::test]
-async fn streams_that_nobody_wants_and_connections_that_go_give_back_what_they_held() {
-    let budget = Budget::new(1 << 20);
+async fn streams_that_nobody_wants_make_room_for_others() {
+    let budget = Budget::new(MOST);
     let (mut near, far) = connected(&budget).await;
     let unread = far.unread.clone();
     let senders = sending(&mut near).await;
     let (_opened, mut came) = (run(near), run(far));
-    while !unread.is_waited_for() {
-        tokio::task::yield_now().await;
+    until("the far end waits", || unread.waits()).await;
+    // All of them come only if those before made room.
+    for _ in 0..STREAMS {
+        drop(timeout(PATIENCE, came.recv()).await.unwrap().unwrap());
     }
-    // Until nobody waits for room any more, each makes room for others.
-    let mut dropped = 0;
-    while dropped < STREAMS / 2 {
-        drop(came.recv().await.unwrap());
-        dropped += 1;
+    drop(timeout(PATIENCE, join_all(senders)).await.unwrap());
+    until("all of it is given back", || budget.used() == 0).await;
+}
+
+/// A frame as yamux writes it: window updates have no body.
+fn frame(kind: u8, flags: u16, stream: u32, data: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, kind];
+    frame.extend(flags.to_be_bytes());
+    frame.extend(stream.to_be_bytes());
+    frame.extend((data.len() as u32).to_be_bytes());
+    frame.extend_from_slice(data);
+    frame
+}
+
+const DATA: u8 = 0;
+const SYN: u16 = 1;
+
+/// A connection with the budget, and the bytes below its peer's end.
+async fn raw(budget: &Budget) -> (DuplexStream, Connection) {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let far = Config::new(budget.clone()).upgrade_inbound(far.compat(), "").await.unwrap();
+    (near, far)
+}
+
+#[tokio::test]
+async fn streams_that_yamux_refuses_take_nothing() {
+    let budget = Budget::new(MOST);
+    let (near, far) = raw(&budget).await;
+    let unread = far.unread.clone();
+    let _came = run(far);
+    let (mut reader, mut writer) = tokio::io::split(near);
+    // It says each time that this is not how one does it.
+    let told = tokio::spawn(async move {
+        let mut goaway = [0; 12];
+        for _ in 0..5000 {
+            reader.read_exact(&mut goaway).await.unwrap();
+        }
+    });
+    for number in 1..=5000 {
+        // Even numbers are those of the other side's streams.
+        writer.write_all(&frame(DATA, SYN, 2 * number, &[7; 100])).await.unwrap();
     }
-    let held = budget.used();
-    assert!(held > 0, "the others are still there");
-    senders.iter().for_each(tokio::task::JoinHandle::abort);
-    drop((_opened, came, unread));
-    while budget.used() > 0 {
-        tokio::task::yield_now().await;
-    }
+    timeout(PATIENCE, told).await.unwrap().unwrap();
+    assert_eq!(unread.streams(), 0);
+    assert!(budget.used() < 1000, "at most the last one");
+}
+
+#[tokio::test]
+async fn what_is_dropped_counts_until_yamux_knows() {
+    let budget = Budget::new(MOST);
+    let (near, far) = raw(&budget).await;
+    let unread = far.unread.clone();
+    let mut came = run(far);
+    let (mut reader, mut writer) = tokio::io::split(near);
+    // An answer that the peer does not take: yamux cannot write.
+    writer.write_all(&frame(DATA, SYN, 1, b"question")).await.unwrap();
+    let mut asked = came.recv().await.unwrap();
+    let answering = tokio::spawn(async move { asked.write_all(&vec![7; 250_000]).await });
+    until("it cannot write", || unread.is_blocked()).await;
+    let sending = tokio::spawn(async move {
+        for number in 1..40 {
+            writer.write_all(&frame(DATA, SYN, 2 * number + 1, &[7; 100_000])).await.unwrap();
+        }
+        writer
+    });
+    let dropping = tokio::spawn(async move { while came.recv().await.is_some() {} });
+    until("it waits, though nobody holds any of them", || unread.waits() || sending.is_finished()).await;
+    assert!(budget.used() > MOST);
+    // The peer takes the answer: so yamux gets on.
+    let taking =
+        tokio::spawn(
+            async move { while reader.read(&mut [0; 1000]).await.is_ok_and(|length| length > 0) {} },
+        );
+    drop(timeout(PATIENCE, sending).await.unwrap().unwrap());
+    timeout(PATIENCE, answering).await.unwrap().unwrap().unwrap();
+    until("all of it is given back", || budget.used() == 0).await;
+    taking.abort();
+    dropping.abort();
 }

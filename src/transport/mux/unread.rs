@@ -6,12 +6,12 @@
 //! the frames as they come in, and from what is read of the streams.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
 };
@@ -22,27 +22,70 @@ use super::gather::Gathered;
 
 /// What a connection may have unread whatever others have, in bytes: enough that a peer of good will gets on.
 const LEAST: usize = 256 << 10;
-/// What yamux takes to keep a frame, besides its bytes.
-const FRAME_OVERHEAD: usize = 64;
+/// What it takes to keep a frame besides its bytes: yamux allocates each by itself,
+const OF_FRAME: usize = 64;
+/// and has a list of them for each stream, which does not shrink.
+const OF_LIST: usize = 64;
 
 /// What all connections together may have unread. Clones share it.
 #[derive(Debug, Clone)]
-pub(in crate::transport) struct Budget {
+pub(in crate::transport) struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     most: usize,
-    used: Arc<AtomicUsize>,
+    used: AtomicUsize,
+    connections: AtomicU64,
+    /// The connections that wait for room.
+    waiting: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Budget {
     /// So many bytes, and [`LEAST`] for each connection besides.
     pub(in crate::transport) fn new(most: usize) -> Self {
-        Self { most, used: Arc::default() }
+        Self(Arc::new(Shared {
+            most,
+            used: AtomicUsize::new(0),
+            connections: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        }))
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.used.load(Ordering::SeqCst) <= self.0.most
+    }
+
+    fn more(&self, bytes: usize) {
+        self.0.used.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn less(&self, bytes: usize) {
+        let before = self.0.used.fetch_sub(bytes, Ordering::SeqCst);
+        if before > self.0.most && before - bytes <= self.0.most {
+            let waiting = std::mem::take(&mut *self.waiting());
+            waiting.into_values().for_each(Waker::wake);
+        }
+    }
+
+    /// Ready if there is room; if not, the task of the connection is woken when there is.
+    fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
+        if self.has_room() {
+            return Poll::Ready(());
+        }
+        self.waiting().insert(connection, cx.waker().clone());
+        // Room that was made just now woke those who waited before.
+        if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waker>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 impl Budget {
     pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::SeqCst)
     }
 }
 
@@ -52,86 +95,152 @@ pub(super) struct Unread(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Of each stream that is open here, the cost of what it has unread.
-    streams: HashMap<u32, Cost>,
-    all: usize,
     budget: Budget,
+    number: u64,
+    all: usize,
+    /// What yamux keeps of each of its streams.
+    streams: HashMap<u32, Kept>,
+    /// Those of which yamux has to find out that nobody reads them any more.
+    dropped: Vec<u32>,
+    /// What the last frame opened, if yamux takes it: it hands out the stream before it reads on.
+    opening: Option<(u32, Kept)>,
+    /// Bytes of a frame that is not whole yet.
+    part: usize,
+    is_blocked: bool,
     /// Who waits for room.
-    waiting: Option<Waker>,
+    waker: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
-struct Cost {
+#[derive(Debug, Default, Clone, Copy)]
+struct Kept {
     bytes: usize,
     frames: usize,
+    /// The most frames that there were at a time.
+    most_frames: usize,
+    is_dropped: bool,
 }
 
-impl Cost {
-    const fn all(&self) -> usize {
-        self.bytes + self.frames * FRAME_OVERHEAD
+impl Kept {
+    const fn cost(&self) -> usize {
+        self.bytes + self.frames * OF_FRAME + self.most_frames * OF_LIST
+    }
+
+    fn take(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes += bytes;
+            self.frames += 1;
+            self.most_frames = self.most_frames.max(self.frames);
+        }
     }
 }
 
 impl Unread {
     pub(super) fn new(budget: Budget) -> Self {
-        Self(Arc::new(Mutex::new(Inner { streams: HashMap::new(), all: 0, budget, waiting: None })))
+        Self(Arc::new(Mutex::new(Inner {
+            number: budget.0.connections.fetch_add(1, Ordering::Relaxed),
+            budget,
+            all: 0,
+            streams: HashMap::new(),
+            dropped: Vec::new(),
+            opening: None,
+            part: 0,
+            is_blocked: false,
+            waker: None,
+        })))
     }
 
-    /// A stream from which somebody will read.
+    /// yamux has handed out a stream.
     pub(super) fn opened(&self, stream: u32) {
-        self.lock().streams.entry(stream).or_default();
-    }
-
-    /// Nobody will read from the stream any more: what it has is thrown away.
-    pub(super) fn closed(&self, stream: u32) {
         let mut inner = self.lock();
-        let cost = inner.streams.remove(&stream).unwrap_or_default();
-        inner.less(cost.all());
+        let opening = inner.opening.take_if(|(opening, _)| *opening == stream);
+        let before = inner.streams.insert(stream, opening.map(|(_, kept)| kept).unwrap_or_default());
+        inner.less(before.map_or(0, |kept| kept.cost()));
     }
 
-    /// So many bytes were read from the stream.
+    /// Nobody will read from the stream any more.
+    pub(super) fn dropped(&self, stream: u32) {
+        let mut inner = self.lock();
+        if let Some(kept) = inner.streams.get_mut(&stream) {
+            kept.is_dropped = true;
+            inner.dropped.push(stream);
+        }
+    }
+
+    /// So many bytes were read from the stream; none: it has none.
     pub(super) fn read(&self, stream: u32, bytes: usize) {
         let mut inner = self.lock();
-        let Some(cost) = inner.streams.get_mut(&stream) else { return };
-        let before = cost.all();
-        cost.bytes = cost.bytes.saturating_sub(bytes);
-        if cost.bytes == 0 {
-            cost.frames = 0;
+        let Some(kept) = inner.streams.get_mut(&stream) else { return };
+        let before = kept.cost();
+        if bytes == 0 || bytes >= kept.bytes {
+            (kept.bytes, kept.frames) = (0, 0);
+        } else {
+            // As if all frames were of a length.
+            kept.frames = kept.frames.saturating_mul(kept.bytes - bytes).div_ceil(kept.bytes);
+            kept.bytes -= bytes;
         }
-        let less = before - cost.all();
+        let less = before - kept.cost();
         inner.less(less);
     }
 
-    /// A frame with so many bytes of data came on a stream, the first if it `opens` it. Of a stream that is not open yamux
-    /// keeps nothing.
+    /// A frame with so many bytes of data is whole: the first of its stream, if it `opens` it. Of a stream that is not open,
+    /// and of one that is not taken, yamux keeps nothing.
     fn came(&self, stream: u32, bytes: usize, opens: bool) {
         let mut inner = self.lock();
+        inner.set_part(0);
+        let refused = inner.opening.take();
+        inner.less(refused.map_or(0, |(_, kept)| kept.cost()));
         if opens {
-            inner.streams.entry(stream).or_default();
-        }
-        if let Some(cost) = inner.streams.get_mut(&stream).filter(|_| bytes > 0) {
-            cost.bytes += bytes;
-            cost.frames += 1;
-            let more = bytes + FRAME_OVERHEAD;
-            inner.all += more;
-            inner.budget.used.fetch_add(more, Ordering::Relaxed);
+            let mut kept = Kept::default();
+            kept.take(bytes);
+            inner.opening = Some((stream, kept));
+            inner.more(kept.cost());
+        } else if let Some(kept) = inner.streams.get_mut(&stream) {
+            let before = kept.cost();
+            kept.take(bytes);
+            let more = kept.cost() - before;
+            inner.more(more);
         }
     }
 
-    /// Ready unless too much is unread; then who reads or closes a stream wakes the task.
+    /// So many bytes of a frame came that is not whole.
+    fn came_in_part(&self, bytes: usize) {
+        self.lock().set_part(bytes);
+    }
+
+    /// Whether the peer does not take what is written. Meanwhile yamux does not look for streams that were dropped.
+    fn block(&self, is_blocked: bool) {
+        self.lock().is_blocked = is_blocked;
+    }
+
+    /// Ready unless too much is unread; then the task is woken when it is less.
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if inner.has_room() {
+        if !inner.is_blocked {
+            inner.forget_dropped();
+        }
+        if inner.all <= LEAST || inner.budget.poll_room(inner.number, cx).is_ready() {
             return Poll::Ready(());
         }
-        inner.waiting = Some(cx.waker().clone());
+        inner.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
     /// Whether the connection waits for something to be read.
     #[cfg(test)]
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.lock().waiting.is_some()
+    pub(super) fn waits(&self) -> bool {
+        self.lock().waker.is_some()
+    }
+
+    /// Whether yamux may not know of all streams that were dropped.
+    #[cfg(test)]
+    pub(super) fn is_blocked(&self) -> bool {
+        self.lock().is_blocked
+    }
+
+    /// How many streams count.
+    #[cfg(test)]
+    pub(super) fn streams(&self) -> usize {
+        self.lock().streams.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -140,24 +249,45 @@ impl Unread {
 }
 
 impl Inner {
-    fn has_room(&self) -> bool {
-        self.all <= LEAST || self.budget.used.load(Ordering::Relaxed) <= self.budget.most
+    fn forget_dropped(&mut self) {
+        while let Some(stream) = self.dropped.pop() {
+            // Its number may be that of another stream by now.
+            if self.streams.get(&stream).is_some_and(|kept| kept.is_dropped) {
+                let kept = self.streams.remove(&stream).unwrap_or_default();
+                self.less(kept.cost());
+            }
+        }
+    }
+
+    fn more(&mut self, bytes: usize) {
+        self.all += bytes;
+        self.budget.more(bytes);
     }
 
     fn less(&mut self, bytes: usize) {
-        self.all -= bytes;
-        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
-        if self.has_room()
-            && let Some(waiting) = self.waiting.take()
-        {
-            waiting.wake();
+        if bytes == 0 {
+            return;
         }
+        self.all -= bytes;
+        self.budget.less(bytes);
+        if self.all <= LEAST
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn set_part(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.part, bytes);
+        self.more(bytes);
+        self.less(before);
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.all, Ordering::Relaxed);
+        self.budget.less(self.all);
+        self.budget.waiting().remove(&self.number);
     }
 }
 
@@ -184,7 +314,7 @@ impl Frames {
         self.length == 0
     }
 
-    /// Goes through what was read, and notes each frame that is whole.
+    /// Goes through what was read, and notes each frame that is whole, and how much is there of one that is not.
     fn take(&mut self, mut bytes: &[u8], unread: &Unread) {
         while !bytes.is_empty() {
             if let Some(rest) = self.header.get_mut(self.length..).filter(|rest| !rest.is_empty()) {
@@ -205,6 +335,9 @@ impl Frames {
                 self.length = 0;
             }
         }
+        if self.length == HEADER {
+            unread.came_in_part(self.data_length() - self.body);
+        }
     }
 
     /// Has the frame that is whole counted. One that yamux does not understand ends the connection.
@@ -213,10 +346,9 @@ impl Frames {
         let flags = u16::from_be_bytes(flags);
         let [.., a, b, c, d, _, _, _, _] = self.header;
         let stream = u32::from_be_bytes([a, b, c, d]);
-        if flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE) {
-            let bytes = if kind == DATA { self.data_length() } else { 0 };
-            unread.came(stream, bytes, flags & SYN != 0);
-        }
+        let opens_or_brings = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
+        let bytes = if opens_or_brings && kind == DATA { self.data_length() } else { 0 };
+        unread.came(stream, bytes, opens_or_brings && flags & SYN != 0);
     }
 
     const fn kind(&self) -> u8 {
@@ -268,7 +400,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buffer)
+        let written = Pin::new(&mut self.connection).poll_write(cx, buffer);
+        self.unread.block(written.is_pending());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -111,7 +111,7 @@ impl Model {
     }
 
     async fn compare(&self, store: &Store, now: u64) {
-        let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut counts = BTreeMap::from([(0, 0), (1, 0), (2, 0)]);
         for (draft, entry) in &self.committed {
             let known = store.known(table(draft.table), vec![entry.id()]).await.unwrap()[0];
             let is_withdrawn = self.withdrawn.contains(&entry.id());
