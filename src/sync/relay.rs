@@ -20,7 +20,10 @@ use p2pdb_protocol::{
     message::get::{Get, GetResponse},
     refusal::{Outcome, Refusal},
 };
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    time::{error::Elapsed, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -40,8 +43,10 @@ const MAX_HELD: usize = 4096;
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may be silent: less, so that whoever announces the same is asked before his time is over, too.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long an announce may take in all, whoever is asked.
+/// How long all announcers of the same may take.
 const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long an announce waits for others to be fetched: gossip keeps it for 45 seconds.
+const PLACE_PATIENCE: Duration = Duration::from_secs(25);
 /// Announcers that are asked for the same, one after the other: the announce must not be forgotten meanwhile.
 const MAX_ASKED: usize = 4;
 /// New tables that a peer may announce in a minute: each costs it an entry with its work, and us a question.
@@ -120,12 +125,7 @@ impl Relay {
         let (source, news) = (announced.source, &announced.news);
         tracing::trace!(%source, ?news, "announced");
         let acceptance = if self.charge(&announced) {
-            // The peer's own place first: who waits behind a slow peer must not hold a place of all.
-            let of_peer = self.context.swarm.slot(source, "announce", MAX_FETCHES_PER_PEER);
-            let places = (of_peer.acquire().await, self.fetches.acquire().await);
-            let acceptance = tokio::time::timeout(ANNOUNCE_PATIENCE, self.have(source, news)).await;
-            drop(places);
-            acceptance.unwrap_or(MessageAcceptance::Ignore)
+            self.have_soon(source, news).await.unwrap_or(MessageAcceptance::Ignore)
         } else {
             MessageAcceptance::Ignore
         };
@@ -151,6 +151,15 @@ impl Relay {
         limiter.charge(announced.source, announced.origin, items).is_ok()
     }
 
+    /// Gets what is announced once it has its turn, unless it takes too long.
+    async fn have_soon(&self, source: PeerId, news: &News) -> Result<MessageAcceptance, Elapsed> {
+        // The peer's own place first: who waits behind a slow peer must not hold a place of all.
+        let of_peer = self.context.swarm.slot(source, "announce", MAX_FETCHES_PER_PEER);
+        let places = async { (of_peer.acquire().await, self.fetches.acquire().await) };
+        let _places = timeout(PLACE_PATIENCE, places).await?;
+        timeout(ANNOUNCE_PATIENCE, self.have(source, news)).await
+    }
+
     /// Gets what is announced, from whoever forwarded it or else from the next that did, and says whether to pass it on.
     async fn have(&self, source: PeerId, news: &News) -> MessageAcceptance {
         let mut otherwise = MessageAcceptance::Ignore;
@@ -158,7 +167,7 @@ impl Relay {
         let mut next = Some(source);
         while let Some(peer) = next {
             asked.push(peer);
-            let fetched = tokio::time::timeout(FETCH_PATIENCE, self.fetch(peer, news)).await;
+            let fetched = timeout(FETCH_PATIENCE, self.fetch(peer, news)).await;
             match fetched.unwrap_or(Err(Unfit::Silent)) {
                 Ok(()) => return MessageAcceptance::Accept,
                 Err(Unfit::Missing) => {

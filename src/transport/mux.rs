@@ -6,10 +6,11 @@ mod unread;
 
 use std::{
     collections::VecDeque,
-    future::{Ready, ready},
+    future::{Future as _, Ready, ready},
     io, iter,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncWrite};
@@ -17,6 +18,7 @@ use libp2p::core::{
     muxing::{StreamMuxer, StreamMuxerEvent},
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
+use tokio::time::Sleep;
 use yamux::{ConnectionError, Mode};
 
 pub(super) use self::unread::Budget;
@@ -28,6 +30,8 @@ use self::{
 /// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
 /// of them is acknowledged.
 const MAX_WAITING: usize = 256;
+/// How long it may take to send what is left when a connection closes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sets up the streams of a connection.
 #[derive(Debug, Clone)]
@@ -43,7 +47,7 @@ impl Config {
         let unread = Unread::new(self.0);
         let metered = Metered::new(Gathered::new(connection), unread.clone());
         let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
-        Muxer { connection, unread, waiting: VecDeque::new(), waker: None }
+        Muxer { connection, unread, waiting: VecDeque::new(), waker: None, closing: None }
     }
 }
 
@@ -85,12 +89,24 @@ pub(super) struct Muxer<C> {
     waiting: VecDeque<Stream>,
     /// Who is to be told of the next.
     waker: Option<Waker>,
+    /// How long it may still take to close.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl<C> Drop for Muxer<C> {
+    fn drop(&mut self) {
+        // Its streams may be there for longer.
+        self.waiting.clear();
+        self.unread.close();
+    }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         let next = ready!(self.connection.poll_next_inbound(cx)).unwrap_or(Err(ConnectionError::Closed));
-        Poll::Ready(next.map(|stream| Stream::new(stream, &self.unread)).map_err(failed))
+        let stream = next.map_err(failed)?;
+        self.unread.accepted(stream.id().val());
+        Poll::Ready(Ok(Stream { stream, unread: self.unread.clone() }))
     }
 }
 
@@ -117,12 +133,23 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
-        let opened = ready!(self.connection.poll_new_outbound(cx));
-        Poll::Ready(opened.map(|stream| Stream::new(stream, &self.unread)).map_err(failed))
+        let stream = ready!(self.connection.poll_new_outbound(cx)).map_err(failed)?;
+        self.unread.opened(stream.id().val());
+        Poll::Ready(Ok(Stream { stream, unread: self.unread.clone() }))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.poll_close(cx).map_err(failed)
+        let this = &mut *self;
+        let patience = this.closing.get_or_insert_with(|| {
+            this.waiting.clear();
+            this.unread.close();
+            Box::pin(tokio::time::sleep(PATIENCE))
+        });
+        if let Poll::Ready(closed) = this.connection.poll_close(cx) {
+            return Poll::Ready(closed.map_err(failed));
+        }
+        // A peer that takes nothing any more must not keep the connection.
+        patience.as_mut().poll(cx).map(Ok)
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
@@ -146,13 +173,6 @@ pub(super) struct Stream {
     unread: Unread,
 }
 
-impl Stream {
-    fn new(stream: yamux::Stream, unread: &Unread) -> Self {
-        unread.opened(stream.id().val());
-        Self { stream, unread: unread.clone() }
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         self.unread.dropped(self.stream.id().val());
@@ -168,8 +188,9 @@ impl AsyncRead for Stream {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         // Nothing is there if it has to wait, or at the end.
         let bytes = if let Poll::Ready(Ok(bytes)) = read { bytes } else { 0 };
-        if !buffer.is_empty() {
-            self.unread.read(self.stream.id().val(), bytes);
+        if !buffer.is_empty() && self.unread.read(self.stream.id().val(), bytes) && bytes > 0 {
+            // yamux keeps the last frame until somebody looks for the next.
+            let _ = Pin::new(&mut self.stream).poll_read(cx, &mut []);
         }
         read
     }

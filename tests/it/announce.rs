@@ -319,7 +319,7 @@ async fn who_lets_fetches_hang_holds_few_places_and_is_blamed_and_others_go_on()
     friend.announce(table_of, &[wanted.id(), wanted.id()]).await;
     assert!(observer.hears().await.contains(&wanted.id()));
     until("all that it announced was asked for", || async { hung.count().0 > PLACES }).await;
-    assert_eq!(hung.count().1, PLACES, "no more at a time");
+    assert!(hung.count().1 <= PLACES, "{} at a time", hung.count().1);
     until("it is blamed", || async { score(&node, &mute).await.is_some_and(|score| score < 0.0) }).await;
     assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
 }

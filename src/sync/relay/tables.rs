@@ -29,11 +29,9 @@ impl Relay {
         }
         for table in lacking {
             // Gossip passes on what is said of it; should it come to nothing, this node may say it itself.
-            self.lock_heard().put(table, ());
-            if let Err(unfit) = self.fetch_first(peer, table).await {
-                self.lock_heard().pop(&table);
-                return Err(unfit);
-            }
+            let heard = Heard::new(self, table);
+            self.fetch_first(peer, table).await?;
+            heard.keep();
         }
         self.context.hint(peer);
         Ok(())
@@ -50,6 +48,32 @@ impl Relay {
         }
         let held = self.context.held_tables().await.ok_or(Unfit::Own)?;
         if held.contains(&table) { Ok(()) } else { Err(Unfit::Missing) }
+    }
+}
+
+/// A table of which gossip speaks, until its entries could not be had after all.
+struct Heard<'a> {
+    relay: &'a Relay,
+    table: TableId,
+    is_kept: bool,
+}
+
+impl<'a> Heard<'a> {
+    fn new(relay: &'a Relay, table: TableId) -> Self {
+        relay.lock_heard().put(table, ());
+        Self { relay, table, is_kept: false }
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Heard<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.relay.lock_heard().pop(&self.table);
+        }
     }
 }
 

@@ -203,3 +203,25 @@ async fn what_is_dropped_counts_until_yamux_knows() {
     taking.abort();
     dropping.abort();
 }
+
+#[tokio::test]
+async fn a_connection_closes_though_its_peer_takes_nothing() {
+    let budget = Budget::new(MOST);
+    let (mut near, mut far) = raw(&budget).await;
+    near.write_all(&frame(DATA, SYN, 1, b"question")).await.unwrap();
+    let mut asked = poll_fn(|cx| Pin::new(&mut far).poll_inbound(cx)).await.unwrap();
+    let answering = tokio::spawn(async move { asked.write_all(&vec![7; 250_000]).await });
+    let unread = far.unread.clone();
+    let closed = tokio::spawn(async move {
+        // Until nothing goes out any more.
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut far).poll_inbound(cx).is_pending());
+            if unread.is_blocked() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        poll_fn(|cx| Pin::new(&mut far).poll_close(cx)).await
+    });
+    assert!(timeout(PATIENCE, closed).await.is_ok());
+    timeout(PATIENCE, answering).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(budget.used(), 0);
+}

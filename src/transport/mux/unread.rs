@@ -22,10 +22,16 @@ use super::gather::Gathered;
 
 /// What a connection may have unread whatever others have, in bytes: enough that a peer of good will gets on.
 const LEAST: usize = 256 << 10;
-/// What it takes to keep a frame besides its bytes: yamux allocates each by itself,
+/// What a stream takes,
+const OF_STREAM: usize = 128;
+/// and a frame besides its bytes: yamux allocates each by itself,
 const OF_FRAME: usize = 64;
-/// and has a list of them for each stream, which does not shrink.
+/// and has a list of them for each stream, which does not shrink. A short one is what any stream has.
 const OF_LIST: usize = 64;
+const SHORT_LIST: usize = 16;
+/// The longest frame of data that is taken, in bytes. A longer one would not fit in what a stream may have unread at first;
+/// implementations of yamux send at most a quarter of it.
+const LONGEST: usize = 256 << 10;
 
 /// What all connections together may have unread. Clones share it.
 #[derive(Debug, Clone)]
@@ -41,7 +47,7 @@ struct Shared {
 }
 
 impl Budget {
-    /// So many bytes, and [`LEAST`] for each connection besides.
+    /// So many bytes, and [`LEAST`] and a frame for each connection besides.
     pub(in crate::transport) fn new(most: usize) -> Self {
         Self(Arc::new(Shared {
             most,
@@ -107,6 +113,7 @@ struct Inner {
     /// Bytes of a frame that is not whole yet.
     part: usize,
     is_blocked: bool,
+    is_closed: bool,
     /// Who waits for room.
     waker: Option<Waker>,
 }
@@ -117,12 +124,16 @@ struct Kept {
     frames: usize,
     /// The most frames that there were at a time.
     most_frames: usize,
+    /// The bytes of the longest: a frame is kept whole until all of it is read.
+    longest: usize,
     is_dropped: bool,
 }
 
 impl Kept {
     const fn cost(&self) -> usize {
-        self.bytes + self.frames * OF_FRAME + self.most_frames * OF_LIST
+        let bytes = if self.bytes > self.longest { self.bytes } else { self.longest };
+        let list = self.most_frames.saturating_sub(SHORT_LIST);
+        OF_STREAM + bytes + self.frames * OF_FRAME + list * OF_LIST
     }
 
     fn take(&mut self, bytes: usize) {
@@ -130,6 +141,7 @@ impl Kept {
             self.bytes += bytes;
             self.frames += 1;
             self.most_frames = self.most_frames.max(self.frames);
+            self.longest = self.longest.max(bytes);
         }
     }
 }
@@ -145,15 +157,25 @@ impl Unread {
             opening: None,
             part: 0,
             is_blocked: false,
+            is_closed: false,
             waker: None,
         })))
     }
 
-    /// yamux has handed out a stream.
+    /// yamux has taken the stream that the last frame opened.
+    pub(super) fn accepted(&self, stream: u32) {
+        let mut inner = self.lock();
+        if let Some((_, kept)) = inner.opening.take_if(|(opening, _)| *opening == stream) {
+            let before = inner.streams.insert(stream, kept);
+            inner.less(before.map_or(0, |kept| kept.cost()));
+        }
+    }
+
+    /// This end has opened a stream.
     pub(super) fn opened(&self, stream: u32) {
         let mut inner = self.lock();
-        let opening = inner.opening.take_if(|(opening, _)| *opening == stream);
-        let before = inner.streams.insert(stream, opening.map(|(_, kept)| kept).unwrap_or_default());
+        let before = inner.streams.insert(stream, Kept::default());
+        inner.more(Kept::default().cost());
         inner.less(before.map_or(0, |kept| kept.cost()));
     }
 
@@ -164,15 +186,28 @@ impl Unread {
             kept.is_dropped = true;
             inner.dropped.push(stream);
         }
+        if inner.is_closed {
+            inner.forget_dropped();
+        }
     }
 
-    /// So many bytes were read from the stream; none: it has none.
-    pub(super) fn read(&self, stream: u32, bytes: usize) {
+    /// Nothing will be read from the connection any more.
+    pub(super) fn close(&self) {
         let mut inner = self.lock();
-        let Some(kept) = inner.streams.get_mut(&stream) else { return };
+        inner.is_closed = true;
+        inner.set_part(0);
+        inner.forget_opening();
+        inner.forget_dropped();
+    }
+
+    /// So many bytes were read from the stream; none: it has none. Says whether nothing is left.
+    pub(super) fn read(&self, stream: u32, bytes: usize) -> bool {
+        let mut inner = self.lock();
+        let Some(kept) = inner.streams.get_mut(&stream) else { return true };
         let before = kept.cost();
-        if bytes == 0 || bytes >= kept.bytes {
-            (kept.bytes, kept.frames) = (0, 0);
+        let is_empty = bytes == 0 || bytes >= kept.bytes;
+        if is_empty {
+            (kept.bytes, kept.frames, kept.longest) = (0, 0, 0);
         } else {
             // As if all frames were of a length.
             kept.frames = kept.frames.saturating_mul(kept.bytes - bytes).div_ceil(kept.bytes);
@@ -180,21 +215,31 @@ impl Unread {
         }
         let less = before - kept.cost();
         inner.less(less);
+        is_empty
     }
 
-    /// A frame with so many bytes of data is whole: the first of its stream, if it `opens` it. Of a stream that is not open,
-    /// and of one that is not taken, yamux keeps nothing.
-    fn came(&self, stream: u32, bytes: usize, opens: bool) {
+    /// A frame is whole. If the one before was to open a stream and yamux did not take it, it keeps nothing of that.
+    fn frame(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.lock();
         inner.set_part(0);
-        let refused = inner.opening.take();
-        inner.less(refused.map_or(0, |(_, kept)| kept.cost()));
-        if opens {
-            let mut kept = Kept::default();
-            kept.take(bytes);
-            inner.opening = Some((stream, kept));
-            inner.more(kept.cost());
-        } else if let Some(kept) = inner.streams.get_mut(&stream) {
+        inner.forget_opening();
+        inner
+    }
+
+    /// A frame came that is to open a stream, with so many bytes of data.
+    fn opens(&self, stream: u32, bytes: usize) {
+        let mut kept = Kept::default();
+        kept.take(bytes);
+        let mut inner = self.frame();
+        inner.opening = Some((stream, kept));
+        inner.more(kept.cost());
+    }
+
+    /// A frame came with so many bytes of data. Of a stream that is not open yamux keeps nothing; nor of what is over the
+    /// stream's window, which counts here until the stream is read.
+    fn came(&self, stream: u32, bytes: usize) {
+        let mut inner = self.frame();
+        if let Some(kept) = inner.streams.get_mut(&stream) {
             let before = kept.cost();
             kept.take(bytes);
             let more = kept.cost() - before;
@@ -212,13 +257,14 @@ impl Unread {
         self.lock().is_blocked = is_blocked;
     }
 
-    /// Ready unless too much is unread; then the task is woken when it is less.
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready unless too much is unread; then the task is woken when it is less. In the midst of a frame it goes on.
+    fn poll_room(&self, at_frame: bool, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if !inner.is_blocked {
             inner.forget_dropped();
         }
-        if inner.all <= LEAST || inner.budget.poll_room(inner.number, cx).is_ready() {
+        inner.waker = None;
+        if !at_frame || inner.all <= LEAST || inner.budget.poll_room(inner.number, cx).is_ready() {
             return Poll::Ready(());
         }
         inner.waker = Some(cx.waker().clone());
@@ -259,6 +305,11 @@ impl Inner {
         }
     }
 
+    fn forget_opening(&mut self) {
+        let refused = self.opening.take();
+        self.less(refused.map_or(0, |(_, kept)| kept.cost()));
+    }
+
     fn more(&mut self, bytes: usize) {
         self.all += bytes;
         self.budget.more(bytes);
@@ -279,8 +330,8 @@ impl Inner {
 
     fn set_part(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.part, bytes);
-        self.more(bytes);
-        self.less(before);
+        self.more(bytes.saturating_sub(before));
+        self.less(before.saturating_sub(bytes));
     }
 }
 
@@ -314,6 +365,11 @@ impl Frames {
         self.length == 0
     }
 
+    /// Whether a frame has begun that is longer than any may be.
+    const fn is_too_long(&self) -> bool {
+        self.length == HEADER && self.kind() == DATA && self.data_length() > LONGEST
+    }
+
     /// Goes through what was read, and notes each frame that is whole, and how much is there of one that is not.
     fn take(&mut self, mut bytes: &[u8], unread: &Unread) {
         while !bytes.is_empty() {
@@ -342,13 +398,15 @@ impl Frames {
 
     /// Has the frame that is whole counted. One that yamux does not understand ends the connection.
     fn note(&self, unread: &Unread) {
-        let [_, kind, flags @ .., _, _, _, _, _, _, _, _] = self.header;
-        let flags = u16::from_be_bytes(flags);
-        let [.., a, b, c, d, _, _, _, _] = self.header;
-        let stream = u32::from_be_bytes([a, b, c, d]);
-        let opens_or_brings = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
-        let bytes = if opens_or_brings && kind == DATA { self.data_length() } else { 0 };
-        unread.came(stream, bytes, opens_or_brings && flags & SYN != 0);
+        let [_, kind, high, low, a, b, c, d, ..] = self.header;
+        let (flags, stream) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
+        let is_of_stream = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
+        let bytes = if is_of_stream && kind == DATA { self.data_length() } else { 0 };
+        if is_of_stream && flags & SYN != 0 {
+            unread.opens(stream, bytes);
+        } else {
+            unread.came(stream, bytes);
+        }
     }
 
     const fn kind(&self) -> u8 {
@@ -383,7 +441,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.frames.at_frame() && this.unread.poll_room(cx).is_pending() {
+        if this.unread.poll_room(this.frames.at_frame(), cx).is_pending() {
             // What is to go out does so, as if there were nothing to read.
             return match this.connection.poll_due(cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -393,6 +451,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
         let length = ready!(Pin::new(&mut this.connection).poll_read(cx, buffer))?;
         if let Some(read) = buffer.get(..length) {
             this.frames.take(read, &this.unread);
+        }
+        if this.frames.is_too_long() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long")));
         }
         Poll::Ready(Ok(length))
     }
