@@ -30,7 +30,7 @@ const CONNECTION_EVENTS: usize = 64;
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 2 << 20;
 
-/// A swarm on the open internet. Of what peers send over TCP, WebSocket and relays, `unread` bytes may lie unread, and 512 KiB
+/// A swarm on the open internet. Of what peers send over TCP, WebSocket and relays, `unread` bytes may lie unread, and 768 KiB
 /// for each connection besides; of what they send over QUIC, 2 MiB for each connection.
 ///
 /// # Errors

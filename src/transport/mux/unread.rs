@@ -30,7 +30,7 @@ const OF_FRAME: usize = 64;
 const OF_LIST: usize = 64;
 const SHORT_LIST: usize = 16;
 /// The longest frame of data that is taken, in bytes. A longer one would not fit in what a stream may have unread at first;
-/// implementations of yamux send at most a quarter of it.
+/// libp2p's implementations in Go, JavaScript and Rust send at most a quarter of it.
 const LONGEST: usize = 256 << 10;
 
 /// What all connections together may have unread. Clones share it.
@@ -47,7 +47,7 @@ struct Shared {
 }
 
 impl Budget {
-    /// So many bytes, and [`LEAST`] and a frame for each connection besides.
+    /// So many bytes, and for each connection besides [`LEAST`], a frame, and what its streams take.
     pub(in crate::transport) fn new(most: usize) -> Self {
         Self(Arc::new(Shared {
             most,
@@ -103,7 +103,10 @@ pub(super) struct Unread(Arc<Mutex<Inner>>);
 struct Inner {
     budget: Budget,
     number: u64,
+    /// The cost of all that follows.
     all: usize,
+    /// What of that stays though all of it is read.
+    fixed: usize,
     /// What yamux keeps of each of its streams.
     streams: HashMap<u32, Kept>,
     /// Those of which yamux has to find out that nobody reads them any more.
@@ -132,8 +135,12 @@ struct Kept {
 impl Kept {
     const fn cost(&self) -> usize {
         let bytes = if self.bytes > self.longest { self.bytes } else { self.longest };
-        let list = self.most_frames.saturating_sub(SHORT_LIST);
-        OF_STREAM + bytes + self.frames * OF_FRAME + list * OF_LIST
+        bytes + self.frames * OF_FRAME + self.fixed()
+    }
+
+    /// What stays though all of it is read.
+    const fn fixed(&self) -> usize {
+        OF_STREAM + self.most_frames.saturating_sub(SHORT_LIST) * OF_LIST
     }
 
     fn take(&mut self, bytes: usize) {
@@ -152,6 +159,7 @@ impl Unread {
             number: budget.0.connections.fetch_add(1, Ordering::Relaxed),
             budget,
             all: 0,
+            fixed: 0,
             streams: HashMap::new(),
             dropped: Vec::new(),
             opening: None,
@@ -167,7 +175,7 @@ impl Unread {
         let mut inner = self.lock();
         if let Some((_, kept)) = inner.opening.take_if(|(opening, _)| *opening == stream) {
             let before = inner.streams.insert(stream, kept);
-            inner.less(before.map_or(0, |kept| kept.cost()));
+            inner.change(before, None);
         }
     }
 
@@ -175,8 +183,7 @@ impl Unread {
     pub(super) fn opened(&self, stream: u32) {
         let mut inner = self.lock();
         let before = inner.streams.insert(stream, Kept::default());
-        inner.more(Kept::default().cost());
-        inner.less(before.map_or(0, |kept| kept.cost()));
+        inner.change(before, Some(Kept::default()));
     }
 
     /// Nobody will read from the stream any more.
@@ -204,7 +211,7 @@ impl Unread {
     pub(super) fn read(&self, stream: u32, bytes: usize) -> bool {
         let mut inner = self.lock();
         let Some(kept) = inner.streams.get_mut(&stream) else { return true };
-        let before = kept.cost();
+        let before = *kept;
         let is_empty = bytes == 0 || bytes >= kept.bytes;
         if is_empty {
             (kept.bytes, kept.frames, kept.longest) = (0, 0, 0);
@@ -213,8 +220,8 @@ impl Unread {
             kept.frames = kept.frames.saturating_mul(kept.bytes - bytes).div_ceil(kept.bytes);
             kept.bytes -= bytes;
         }
-        let less = before - kept.cost();
-        inner.less(less);
+        let after = *kept;
+        inner.change(Some(before), Some(after));
         is_empty
     }
 
@@ -232,7 +239,7 @@ impl Unread {
         kept.take(bytes);
         let mut inner = self.frame();
         inner.opening = Some((stream, kept));
-        inner.more(kept.cost());
+        inner.change(None, Some(kept));
     }
 
     /// A frame came with so many bytes of data. Of a stream that is not open yamux keeps nothing; nor of what is over the
@@ -240,10 +247,10 @@ impl Unread {
     fn came(&self, stream: u32, bytes: usize) {
         let mut inner = self.frame();
         if let Some(kept) = inner.streams.get_mut(&stream) {
-            let before = kept.cost();
+            let before = *kept;
             kept.take(bytes);
-            let more = kept.cost() - before;
-            inner.more(more);
+            let after = *kept;
+            inner.change(Some(before), Some(after));
         }
     }
 
@@ -264,7 +271,7 @@ impl Unread {
             inner.forget_dropped();
         }
         inner.waker = None;
-        if !at_frame || inner.all <= LEAST || inner.budget.poll_room(inner.number, cx).is_ready() {
+        if !at_frame || inner.has_least() || inner.budget.poll_room(inner.number, cx).is_ready() {
             return Poll::Ready(());
         }
         inner.waker = Some(cx.waker().clone());
@@ -299,15 +306,34 @@ impl Inner {
         while let Some(stream) = self.dropped.pop() {
             // Its number may be that of another stream by now.
             if self.streams.get(&stream).is_some_and(|kept| kept.is_dropped) {
-                let kept = self.streams.remove(&stream).unwrap_or_default();
-                self.less(kept.cost());
+                let kept = self.streams.remove(&stream);
+                self.change(kept, None);
             }
         }
     }
 
     fn forget_opening(&mut self) {
         let refused = self.opening.take();
-        self.less(refused.map_or(0, |(_, kept)| kept.cost()));
+        self.change(refused.map(|(_, kept)| kept), None);
+    }
+
+    /// Something is kept in another way than before.
+    fn change(&mut self, before: Option<Kept>, after: Option<Kept>) {
+        let fixed = |kept: Option<Kept>| kept.map_or(0, |kept| kept.fixed());
+        self.fixed = self.fixed + fixed(after) - fixed(before);
+        let cost = |kept: Option<Kept>| kept.map_or(0, |kept| kept.cost());
+        self.recount(cost(before), cost(after));
+    }
+
+    fn recount(&mut self, before: usize, after: usize) {
+        self.more(after.saturating_sub(before));
+        self.less(before.saturating_sub(after));
+    }
+
+    /// Whether the connection has no more than it may have in any case. What reading cannot take off is not held against a peer of
+    /// good will, who has little of it.
+    fn has_least(&self) -> bool {
+        self.all <= LEAST + self.fixed.min(LEAST)
     }
 
     fn more(&mut self, bytes: usize) {
@@ -321,7 +347,7 @@ impl Inner {
         }
         self.all -= bytes;
         self.budget.less(bytes);
-        if self.all <= LEAST
+        if self.has_least()
             && let Some(waker) = self.waker.take()
         {
             waker.wake();
@@ -330,8 +356,7 @@ impl Inner {
 
     fn set_part(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.part, bytes);
-        self.more(bytes.saturating_sub(before));
-        self.less(before.saturating_sub(bytes));
+        self.recount(before, bytes);
     }
 }
 

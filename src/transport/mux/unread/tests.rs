@@ -91,6 +91,8 @@ proptest! {
             let opening = inner.opening.map_or(0, |(_, kept)| kept.cost());
             let parts = inner.streams.values().map(Kept::cost).sum::<usize>() + opening + inner.part;
             prop_assert_eq!(inner.all, parts);
+            let opening = inner.opening.map_or(0, |(_, kept)| kept.fixed());
+            prop_assert_eq!(inner.fixed, inner.streams.values().map(Kept::fixed).sum::<usize>() + opening);
             prop_assert_eq!(budget.used(), parts);
         }
         drop(unread);
