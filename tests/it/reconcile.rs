@@ -194,10 +194,12 @@ async fn differences_in_both_directions_are_found_by_sketches() {
         })
         .await;
         for node in [&a, &b] {
+            // What was found counts when the session is over, and the last entries are there a moment earlier.
+            until("a sketch was decoded", || async { totals(node).await.decoded > 0 }).await;
             let totals = totals(node).await;
             assert_eq!((totals.buckets_differing, totals.misbehaved), (0, 0), "no bucket was listed");
             assert_eq!(totals.fell_back, 0);
-            assert!(totals.decoded > 0 && totals.decoded <= 2 * decoded, "{totals:?}");
+            assert!(totals.decoded <= 2 * decoded, "{totals:?}");
         }
     }
 }
