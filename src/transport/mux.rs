@@ -2,6 +2,7 @@
 //! written in one go ([`gather`]).
 
 mod gather;
+mod metered;
 mod unread;
 
 use std::{
@@ -22,10 +23,7 @@ use tokio::time::Sleep;
 use yamux::{ConnectionError, Mode};
 
 pub(super) use self::unread::Budget;
-use self::{
-    gather::Gathered,
-    unread::{Metered, Unread},
-};
+use self::{gather::Gathered, metered::Metered, unread::Unread};
 
 /// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
 /// of them is acknowledged.

@@ -114,6 +114,14 @@ async fn node(network: &Network) -> TestNode {
     TestNode::start(network, Mirror::Only(Arc::new(BTreeSet::from([table_id(table())]))), &[]).await
 }
 
+/// A peer that hears the announces of the table.
+async fn observer(network: &Network, node: &TestNode) -> Peer {
+    let observer = Peer::start(network);
+    observer.connect(&node.address).await.unwrap();
+    observer.subscribe(table_id(table())).await;
+    observer
+}
+
 async fn is_unknown(node: &TestNode, table: TableId, id: EntryId) -> bool {
     let known = node.node.store().known(table, vec![id]).await.unwrap();
     known == [p2pdb::store::Presence::Unknown]
@@ -124,9 +132,7 @@ async fn what_cannot_be_verified_is_not_passed_on_and_the_honest_entry_still_com
     let network = network();
     let node = node(&network).await;
     let table_of = table_id(table());
-    let mut observer = Peer::start(&network);
-    observer.connect(&node.address).await.unwrap();
-    observer.subscribe(table_of).await;
+    let mut observer = observer(&network, &node).await;
 
     let wanted = entry(&network, table(), key(1).public_key(), "wanted");
     let other = entry(&network, table(), key(1).public_key(), "other");
@@ -172,9 +178,7 @@ async fn what_is_no_announce_is_not_passed_on() {
     let network = network();
     let node = node(&network).await;
     let table_of = table_id(table());
-    let mut observer = Peer::start(&network);
-    observer.connect(&node.address).await.unwrap();
-    observer.subscribe(table_of).await;
+    let mut observer = observer(&network, &node).await;
     let too_many =
         lenient::to_vec(&List::<_, 65>::try_from(vec![EntryId::from_bytes([7; 32]); 65]).unwrap()).unwrap();
     let no_ids =
@@ -272,9 +276,7 @@ async fn what_its_announcer_does_not_have_is_got_from_the_next() {
     let network = network();
     let node = node(&network).await;
     let table_of = table_id(table());
-    let mut observer = Peer::start(&network);
-    observer.connect(&node.address).await.unwrap();
-    observer.subscribe(table_of).await;
+    let mut observer = observer(&network, &node).await;
     let wanted = entry(&network, table(), key(1).public_key(), "wanted");
     let friend = honest(&network, &wanted);
     friend.connect(&node.address).await.unwrap();
@@ -300,9 +302,7 @@ async fn who_lets_fetches_hang_holds_few_places_and_is_blamed_and_others_go_on()
     let network = network();
     let node = node(&network).await;
     let table_of = table_id(table());
-    let mut observer = Peer::start(&network);
-    observer.connect(&node.address).await.unwrap();
-    observer.subscribe(table_of).await;
+    let mut observer = observer(&network, &node).await;
     let (mute, hung) = mute(&network);
     mute.connect(&node.address).await.unwrap();
     mute.subscribe(table_of).await;

@@ -3,22 +3,16 @@
 //! yamux lets a peer send 256 KiB on each of 512 streams before anything of it is read, and more where it takes the peer for far
 //! away, up to a gigabyte a connection, all of which it keeps. Here a connection is not read from while it has much unread
 //! and all connections together have too much: the peer has to wait, as on a slow link. What lies unread is counted from
-//! the frames as they come in, and from what is read of the streams.
+//! the frames as they come in (`metered`), and from what is read of the streams.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
-
-use futures::{AsyncRead, AsyncWrite};
-
-use super::gather::Gathered;
 
 /// What a connection may have unread whatever others have, in bytes: enough that a peer of good will gets on.
 const LEAST: usize = 256 << 10;
@@ -29,9 +23,6 @@ const OF_FRAME: usize = 64;
 /// and has a list of them for each stream, which does not shrink. A short one is what any stream has.
 const OF_LIST: usize = 64;
 const SHORT_LIST: usize = 16;
-/// The longest frame of data that is taken, in bytes. A longer one would not fit in what a stream may have unread at first;
-/// libp2p's implementations in Go, JavaScript and Rust send at most a quarter of it.
-const LONGEST: usize = 256 << 10;
 
 /// What all connections together may have unread. Clones share it.
 #[derive(Debug, Clone)]
@@ -74,7 +65,7 @@ impl Budget {
     }
 
     /// Ready if there is room; if not, the task of the connection is woken when there is.
-    fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
         }
@@ -234,7 +225,7 @@ impl Unread {
     }
 
     /// A frame came that is to open a stream, with so many bytes of data.
-    fn opens(&self, stream: u32, bytes: usize) {
+    pub(super) fn opens(&self, stream: u32, bytes: usize) {
         let mut kept = Kept::default();
         kept.take(bytes);
         let mut inner = self.frame();
@@ -244,7 +235,7 @@ impl Unread {
 
     /// A frame came with so many bytes of data. Of a stream that is not open yamux keeps nothing; nor of what is over the
     /// stream's window, which counts here until the stream is read.
-    fn came(&self, stream: u32, bytes: usize) {
+    pub(super) fn came(&self, stream: u32, bytes: usize) {
         let mut inner = self.frame();
         if let Some(kept) = inner.streams.get_mut(&stream) {
             let before = *kept;
@@ -255,17 +246,17 @@ impl Unread {
     }
 
     /// So many bytes of a frame came that is not whole.
-    fn came_in_part(&self, bytes: usize) {
+    pub(super) fn came_in_part(&self, bytes: usize) {
         self.lock().set_part(bytes);
     }
 
     /// Whether the peer does not take what is written. Meanwhile yamux does not look for streams that were dropped.
-    fn block(&self, is_blocked: bool) {
+    pub(super) fn block(&self, is_blocked: bool) {
         self.lock().is_blocked = is_blocked;
     }
 
     /// Ready unless too much is unread; then the task is woken when it is less. In the midst of a frame it goes on.
-    fn poll_room(&self, at_frame: bool, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_room(&self, at_frame: bool, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if !inner.is_blocked {
             inner.forget_dropped();
@@ -288,6 +279,12 @@ impl Unread {
     #[cfg(test)]
     pub(super) fn is_blocked(&self) -> bool {
         self.lock().is_blocked
+    }
+
+    /// What all of it costs.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> usize {
+        self.lock().all
     }
 
     /// How many streams count.
@@ -364,139 +361,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.budget.less(self.all);
         self.budget.waiting().remove(&self.number);
-    }
-}
-
-/// The length of a frame's header.
-const HEADER: usize = 12;
-const DATA: u8 = 0;
-const WINDOW_UPDATE: u8 = 1;
-const SYN: u16 = 1;
-const RST: u16 = 8;
-
-/// Where in the frames of yamux what was read so far ends.
-#[derive(Debug, Default)]
-struct Frames {
-    header: [u8; HEADER],
-    /// How much of the header is there.
-    length: usize,
-    /// What is to come of the body.
-    body: usize,
-}
-
-impl Frames {
-    /// Whether the next byte begins a frame.
-    const fn at_frame(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Whether a frame has begun that is longer than any may be.
-    const fn is_too_long(&self) -> bool {
-        self.length == HEADER && self.kind() == DATA && self.data_length() > LONGEST
-    }
-
-    /// Goes through what was read, and notes each frame that is whole, and how much is there of one that is not.
-    fn take(&mut self, mut bytes: &[u8], unread: &Unread) {
-        while !bytes.is_empty() {
-            if let Some(rest) = self.header.get_mut(self.length..).filter(|rest| !rest.is_empty()) {
-                let taken = rest.len().min(bytes.len());
-                let (now, later) = bytes.split_at(taken);
-                rest.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-                (self.length, bytes) = (self.length + taken, later);
-                if self.length < HEADER {
-                    return;
-                }
-                self.body = if self.kind() == DATA { self.data_length() } else { 0 };
-            } else {
-                let taken = self.body.min(bytes.len());
-                (self.body, bytes) = (self.body - taken, bytes.split_at(taken).1);
-            }
-            if self.length == HEADER && self.body == 0 {
-                self.note(unread);
-                self.length = 0;
-            }
-        }
-        if self.length == HEADER {
-            unread.came_in_part(self.data_length() - self.body);
-        }
-    }
-
-    /// Has the frame that is whole counted. One that yamux does not understand ends the connection.
-    fn note(&self, unread: &Unread) {
-        let [_, kind, high, low, a, b, c, d, ..] = self.header;
-        let (flags, stream) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
-        let is_of_stream = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
-        let bytes = if is_of_stream && kind == DATA { self.data_length() } else { 0 };
-        if is_of_stream && flags & SYN != 0 {
-            unread.opens(stream, bytes);
-        } else {
-            unread.came(stream, bytes);
-        }
-    }
-
-    const fn kind(&self) -> u8 {
-        let [_, kind, ..] = self.header;
-        kind
-    }
-
-    const fn data_length(&self) -> usize {
-        let [.., a, b, c, d] = self.header;
-        u32::from_be_bytes([a, b, c, d]) as usize
-    }
-}
-
-/// A connection that is read from while there is room.
-#[derive(Debug)]
-pub(super) struct Metered<C> {
-    connection: Gathered<C>,
-    frames: Frames,
-    unread: Unread,
-}
-
-impl<C> Metered<C> {
-    pub(super) fn new(connection: Gathered<C>, unread: Unread) -> Self {
-        Self { connection, frames: Frames::default(), unread }
-    }
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.unread.poll_room(this.frames.at_frame(), cx).is_pending() {
-            // What is to go out does so, as if there were nothing to read.
-            return match this.connection.poll_due(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Pending,
-            };
-        }
-        let length = ready!(Pin::new(&mut this.connection).poll_read(cx, buffer))?;
-        if let Some(read) = buffer.get(..length) {
-            this.frames.take(read, &this.unread);
-        }
-        if this.frames.is_too_long() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long")));
-        }
-        Poll::Ready(Ok(length))
-    }
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.connection).poll_write(cx, buffer);
-        self.unread.block(written.is_pending());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_close(cx)
     }
 }
 

@@ -1,73 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used)]
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// A frame: its kind, flags, stream, and length field; data has a body.
-fn encode(kind: u8, flags: u16, stream: u32, length: u32) -> Vec<u8> {
-    let mut frame = vec![0, kind];
-    frame.extend(flags.to_be_bytes());
-    frame.extend(stream.to_be_bytes());
-    frame.extend(length.to_be_bytes());
-    if kind == DATA {
-        frame.extend(vec![0xff; length as usize]);
-    }
-    frame
-}
-
-#[derive(Debug, Clone)]
-struct Came {
-    kind: u8,
-    flags: u16,
-    stream: u32,
-    length: u32,
-    /// Whether yamux takes the stream that it opens.
-    is_taken: bool,
-}
-
-fn came() -> impl Strategy<Value = Came> {
-    let flags = prop::sample::select(vec![0, SYN, 2, 4, RST, SYN | 4]);
-    (0u8..4, flags, 1u32..6, 0u32..200, any::<bool>())
-        .prop_map(|(kind, flags, stream, length, is_taken)| Came { kind, flags, stream, length, is_taken })
-}
-
 proptest! {
-    #[test]
-    fn however_frames_come_in_pieces_what_counts_is_what_came_on_streams_that_are_taken(
-        frames in vec(came(), 1..40),
-        piece in 1usize..50,
-    ) {
-        let unread = Unread::new(Budget::new(usize::MAX));
-        let (mut parsed, mut expected) = (Frames::default(), HashMap::<u32, Kept>::new());
-        for Came { kind, flags, stream, length, is_taken } in frames {
-            for piece in encode(kind, flags, stream, length).chunks(piece) {
-                parsed.take(piece, &unread);
-            }
-            prop_assert!(parsed.at_frame());
-            let cost = |expected: &HashMap<u32, Kept>| expected.values().map(Kept::cost).sum::<usize>();
-            let counts = flags & RST == 0 && kind <= WINDOW_UPDATE;
-            let bytes = if counts && kind == DATA { length as usize } else { 0 };
-            if counts && flags & SYN != 0 {
-                let mut opening = Kept::default();
-                opening.take(bytes);
-                prop_assert_eq!(unread.lock().all, cost(&expected) + opening.cost());
-                if is_taken {
-                    unread.accepted(stream);
-                    expected.insert(stream, opening);
-                }
-            } else {
-                if let Some(kept) = expected.get_mut(&stream) {
-                    kept.take(bytes);
-                }
-                prop_assert_eq!(unread.lock().all, cost(&expected));
-            }
-        }
-        parsed.take(&encode(2, 0, 0, 7), &unread);
-        prop_assert_eq!(unread.lock().all, expected.values().map(Kept::cost).sum::<usize>());
-        prop_assert_eq!(unread.lock().streams.len(), expected.len());
-    }
-
     #[test]
     fn whatever_happens_the_sum_is_that_of_its_parts(
         steps in vec((0u8..9, 1u32..5, 0usize..300), 1..80),
@@ -98,17 +35,6 @@ proptest! {
         drop(unread);
         prop_assert_eq!(budget.used(), 0);
     }
-}
-
-#[test]
-fn of_a_frame_that_is_not_whole_counts_what_came() {
-    let unread = Unread::new(Budget::new(usize::MAX));
-    unread.opened(1);
-    let (frame, mut parsed) = (encode(DATA, 0, 1, 100), Frames::default());
-    parsed.take(&frame[..HEADER + 70], &unread);
-    assert_eq!(unread.lock().all, OF_STREAM + 70);
-    parsed.take(&frame[HEADER + 70..], &unread);
-    assert_eq!(unread.lock().all, OF_STREAM + 100 + OF_FRAME);
 }
 
 #[test]
