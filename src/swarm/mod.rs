@@ -41,7 +41,7 @@ pub const INBOX: usize = 256;
 /// Requests of one peer and operation that wait or are being answered; further ones are answered "busy", so that no peer
 /// can keep out the others.
 pub const INBOX_PER_PEER: usize = 64;
-/// Announces that wait to be fetched; further ones are dropped, and made up for by reconciliation.
+/// Announces that wait for the relay to take them; further ones are dropped, and made up for by reconciliation.
 const ANNOUNCES: usize = 256;
 /// Announces of one peer that wait or are being fetched.
 const ANNOUNCES_PER_PEER: usize = 32;
