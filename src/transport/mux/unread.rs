@@ -6,10 +6,11 @@
 //! the frames as they come in (`metered`), and from what is read of the streams.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{self, AtomicU64, AtomicUsize},
     },
     task::{Context, Poll, Waker},
 };
@@ -49,15 +50,15 @@ impl Budget {
     }
 
     fn has_room(&self) -> bool {
-        self.0.used.load(Ordering::SeqCst) <= self.0.most
+        self.0.used.load(atomic::Ordering::SeqCst) <= self.0.most
     }
 
     fn more(&self, bytes: usize) {
-        self.0.used.fetch_add(bytes, Ordering::SeqCst);
+        self.0.used.fetch_add(bytes, atomic::Ordering::SeqCst);
     }
 
     fn less(&self, bytes: usize) {
-        let before = self.0.used.fetch_sub(bytes, Ordering::SeqCst);
+        let before = self.0.used.fetch_sub(bytes, atomic::Ordering::SeqCst);
         if before > self.0.most && before - bytes <= self.0.most {
             let waiting = std::mem::take(&mut *self.waiting());
             waiting.into_values().for_each(Waker::wake);
@@ -65,7 +66,7 @@ impl Budget {
     }
 
     /// Ready if there is room; if not, the task of the connection is woken when there is.
-    pub(super) fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
+    fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
         }
@@ -82,7 +83,7 @@ impl Budget {
 #[cfg(test)]
 impl Budget {
     pub(super) fn used(&self) -> usize {
-        self.0.used.load(Ordering::SeqCst)
+        self.0.used.load(atomic::Ordering::SeqCst)
     }
 }
 
@@ -147,7 +148,7 @@ impl Kept {
 impl Unread {
     pub(super) fn new(budget: Budget) -> Self {
         Self(Arc::new(Mutex::new(Inner {
-            number: budget.0.connections.fetch_add(1, Ordering::Relaxed),
+            number: budget.0.connections.fetch_add(1, atomic::Ordering::Relaxed),
             budget,
             all: 0,
             fixed: 0,
@@ -323,8 +324,12 @@ impl Inner {
     }
 
     fn recount(&mut self, before: usize, after: usize) {
-        self.more(after.saturating_sub(before));
-        self.less(before.saturating_sub(after));
+        // Most frames leave most of it as it is, and the budget is shared by all threads.
+        match after.cmp(&before) {
+            Ordering::Greater => self.more(after - before),
+            Ordering::Less => self.less(before - after),
+            Ordering::Equal => {}
+        }
     }
 
     /// Whether the connection has no more than it may have in any case. What reading cannot take off is not held against a peer of
@@ -339,9 +344,6 @@ impl Inner {
     }
 
     fn less(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
         self.all -= bytes;
         self.budget.less(bytes);
         if self.has_least()

@@ -92,7 +92,7 @@ struct Woken(AtomicUsize);
 
 impl std::task::Wake for Woken {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(1, atomic::Ordering::Relaxed);
     }
 }
 
@@ -114,9 +114,9 @@ fn a_connection_waits_only_if_it_has_much_and_all_have_too_much() {
     assert!(greedy.poll_room(true, &cx).is_pending());
     assert!(greedy.poll_room(false, &cx).is_ready(), "a frame that has begun comes whole");
     assert!(greedy.poll_room(true, &cx).is_pending());
-    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    assert_eq!(woken.0.load(atomic::Ordering::Relaxed), 0);
     greedy.read(1, LEAST);
-    assert!(woken.0.load(Ordering::Relaxed) > 0, "by its own reading");
+    assert!(woken.0.load(atomic::Ordering::Relaxed) > 0, "by its own reading");
     assert!(greedy.poll_room(true, &cx).is_ready());
 }
 
@@ -129,6 +129,6 @@ fn who_waits_is_woken_when_others_give_back() {
     let cx = Context::from_waker(&waker);
     assert!(waits.poll_room(true, &cx).is_pending());
     drop(others);
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert_eq!(woken.0.load(atomic::Ordering::Relaxed), 1);
     assert!(waits.poll_room(true, &cx).is_ready());
 }
