@@ -1,5 +1,5 @@
-//! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), and which sends what was
-//! written in one go ([`gather`]).
+//! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), which sends what was
+//! written in one go ([`gather`]), and of which nobody waits on a stream when this end has closed the connection.
 
 mod gather;
 mod metered;
@@ -20,6 +20,7 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use yamux::{ConnectionError, Mode};
 
 pub(super) use self::unread::Budget;
@@ -45,7 +46,14 @@ impl Config {
         let unread = Unread::new(self.0);
         let metered = Metered::new(Gathered::new(connection), unread.clone());
         let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
-        Muxer { connection, unread, waiting: VecDeque::new(), waker: None, closing: None }
+        Muxer {
+            connection,
+            unread,
+            closing: CancellationToken::new(),
+            waiting: VecDeque::new(),
+            waker: None,
+            patience: None,
+        }
     }
 }
 
@@ -83,12 +91,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Config 
 pub(super) struct Muxer<C> {
     connection: yamux::Connection<Metered<C>>,
     unread: Unread,
+    /// Whether this end closes it.
+    closing: CancellationToken,
     /// Streams that came when nobody asked for one: whatever yamux does, it does while it looks for the next stream.
     waiting: VecDeque<Stream>,
     /// Who is to be told of the next.
     waker: Option<Waker>,
     /// How long it may still take to close.
-    closing: Option<Pin<Box<Sleep>>>,
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> Drop for Muxer<C> {
@@ -99,12 +109,19 @@ impl<C> Drop for Muxer<C> {
     }
 }
 
+impl<C> Muxer<C> {
+    fn stream(&self, stream: yamux::Stream) -> Stream {
+        let closing = || Box::pin(self.closing.clone().cancelled_owned());
+        Stream { stream, unread: self.unread.clone(), reader: closing(), writer: closing() }
+    }
+}
+
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         let next = ready!(self.connection.poll_next_inbound(cx)).unwrap_or(Err(ConnectionError::Closed));
         let stream = next.map_err(failed)?;
         self.unread.accepted(stream.id().val());
-        Poll::Ready(Ok(Stream { stream, unread: self.unread.clone() }))
+        Poll::Ready(Ok(self.stream(stream)))
     }
 }
 
@@ -133,14 +150,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         let stream = ready!(self.connection.poll_new_outbound(cx)).map_err(failed)?;
         self.unread.opened(stream.id().val());
-        Poll::Ready(Ok(Stream { stream, unread: self.unread.clone() }))
+        Poll::Ready(Ok(self.stream(stream)))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let patience = this.closing.get_or_insert_with(|| {
+        let patience = this.patience.get_or_insert_with(|| {
             this.waiting.clear();
             this.unread.close();
+            this.closing.cancel();
             Box::pin(tokio::time::sleep(PATIENCE))
         });
         if let Poll::Ready(closed) = this.connection.poll_close(cx) {
@@ -169,6 +187,26 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 pub(super) struct Stream {
     stream: yamux::Stream,
     unread: Unread,
+    /// yamux wakes nobody when this end closes the connection: so this tells who reads,
+    reader: Closing,
+    /// and who writes.
+    writer: Closing,
+}
+
+type Closing = Pin<Box<WaitForCancellationFutureOwned>>;
+
+impl Stream {
+    /// What yamux says, unless it would have somebody wait for what does not come any more.
+    fn unless_closing<T>(
+        result: Poll<io::Result<T>>,
+        closing: &mut Closing,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_pending() && closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "this end closed it")));
+        }
+        result
+    }
 }
 
 impl Drop for Stream {
@@ -190,21 +228,24 @@ impl AsyncRead for Stream {
             // yamux keeps the last frame until somebody looks for the next.
             let _ = Pin::new(&mut self.stream).poll_read(cx, &mut []);
         }
-        read
+        Self::unless_closing(read, &mut self.reader, cx)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
+        let result = Pin::new(&mut self.stream).poll_write(cx, buffer);
+        Self::unless_closing(result, &mut self.writer, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        Self::unless_closing(result, &mut self.writer, cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
+        let result = Pin::new(&mut self.stream).poll_close(cx);
+        Self::unless_closing(result, &mut self.writer, cx)
     }
 }
 

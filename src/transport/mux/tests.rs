@@ -225,3 +225,33 @@ async fn a_connection_closes_though_its_peer_takes_nothing() {
     timeout(PATIENCE, answering).await.unwrap().unwrap().unwrap_err();
     assert_eq!(budget.used(), 0);
 }
+
+#[tokio::test]
+async fn who_waits_on_a_stream_is_told_when_this_end_closes_the_connection() {
+    let budget = Budget::new(MOST);
+    let (mut near, far) = connected(&budget).await;
+    let mut open = async || poll_fn(|cx| Pin::new(&mut near).poll_outbound(cx)).await.unwrap();
+    let (mut asking, mut sending) = (open().await, open().await);
+    // The peer takes both and does not care.
+    let unread = far.unread.clone();
+    let mut came = run(far);
+    let idle = tokio::spawn(async move { (came.recv().await, came.recv().await, came.recv().await) });
+    let reader = tokio::spawn(async move {
+        asking.write_all(b"question").await.unwrap();
+        asking.read(&mut [0]).await
+    });
+    let writer = tokio::spawn(async move { sending.write_all(&vec![7; 1 << 20]).await });
+    let closed = tokio::spawn(async move {
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut near).poll_inbound(cx).is_pending());
+            cx.waker().wake_by_ref();
+            if unread.all() >= 256 << 10 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        poll_fn(|cx| Pin::new(&mut near).poll_close(cx)).await
+    });
+    timeout(PATIENCE, closed).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, reader).await.unwrap().unwrap().unwrap_err();
+    timeout(PATIENCE, writer).await.unwrap().unwrap().unwrap_err();
+    idle.abort();
+}

@@ -18,7 +18,7 @@ use std::{
 /// What a connection may have unread whatever others have, in bytes: enough that a peer of good will gets on.
 const LEAST: usize = 256 << 10;
 /// What a stream takes,
-const OF_STREAM: usize = 128;
+const OF_STREAM: usize = 512;
 /// and a frame besides its bytes: yamux allocates each by itself,
 const OF_FRAME: usize = 64;
 /// and has a list of them for each stream, which does not shrink. A short one is what any stream has.
