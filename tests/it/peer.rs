@@ -1,18 +1,14 @@
 //! A peer without manners: it sends raw bytes on the protocol streams, and answers with whatever a test says.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod frame;
+mod raw;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
     kad, noise,
     request_response::{self, Message, OutboundRequestId, ProtocolSupport},
@@ -29,124 +25,19 @@ use p2pdb::{
     },
     wire,
 };
-use serde::de::IgnoredAny;
 use tokio::sync::{mpsc, oneshot};
 
+use self::{frame::unframed, raw::RawCodec};
+pub(crate) use self::{
+    frame::{framed, ok, prefix, status, statuses},
+    raw::{Hung, Raw},
+};
 use crate::support::{eventually, now, until};
 
 /// Commands, and announces of tables, that wait.
 const QUEUE: usize = 64;
 /// Announces of entries that wait: of all that a test puts.
 const MAX_HEARD: usize = 1024;
-
-/// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to; it may read
-/// the answer only when it is told to.
-#[derive(Debug)]
-pub(crate) struct Raw {
-    bytes: Vec<u8>,
-    hold: Option<oneshot::Receiver<()>>,
-    deaf: Option<oneshot::Receiver<()>>,
-}
-
-impl From<Vec<u8>> for Raw {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, hold: None, deaf: None }
-    }
-}
-
-/// Requests that a peer leaves without an answer until who asked gives up.
-#[derive(Debug, Default)]
-pub(crate) struct Hung {
-    now: AtomicUsize,
-    most: AtomicUsize,
-    all: AtomicUsize,
-}
-
-impl Hung {
-    async fn hang<T: AsyncRead + Unpin>(&self, io: &mut T) {
-        self.all.fetch_add(1, Ordering::Relaxed);
-        self.most.fetch_max(self.now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-        // Whatever comes, and however it ends.
-        let _ = io.read_to_end(&mut Vec::new()).await;
-        self.now.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// All until now, and the most at the same time.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        (self.all.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed))
-    }
-}
-
-#[derive(Clone, Default)]
-struct RawCodec {
-    hung: Option<Arc<Hung>>,
-}
-
-impl request_response::Codec for RawCodec {
-    type Protocol = StreamProtocol;
-    type Request = Raw;
-    type Response = Vec<u8>;
-
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Raw>
-    where
-        T: AsyncRead + Unpin + Send,
-    {
-        // One frame: whoever asks may leave the stream open for the next.
-        let mut bytes = Vec::new();
-        let mut length = 0;
-        while bytes.last().is_none_or(|byte| byte & 0x80 != 0) {
-            let mut byte = [0];
-            io.read_exact(&mut byte).await?;
-            length |= usize::from(byte[0] & 0x7f) << (7 * bytes.len());
-            bytes.push(byte[0]);
-        }
-        (&mut *io).take(length as u64).read_to_end(&mut bytes).await?;
-        if let Some(hung) = &self.hung {
-            hung.hang(io).await;
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(bytes.into())
-    }
-
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Vec<u8>>
-    where
-        T: AsyncRead + Unpin + Send,
-    {
-        let mut bytes = Vec::new();
-        io.read_to_end(&mut bytes).await?;
-        Ok(bytes)
-    }
-
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, raw: Raw) -> std::io::Result<()>
-    where
-        T: AsyncWrite + Unpin + Send,
-    {
-        io.write_all(&raw.bytes).await?;
-        io.flush().await?;
-        if let Some(hold) = raw.hold {
-            // The test that holds it may be over.
-            let _ = hold.await;
-        }
-        io.close().await?;
-        if let Some(deaf) = raw.deaf {
-            let _ = deaf.await;
-        }
-        Ok(())
-    }
-
-    async fn write_response<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        bytes: Vec<u8>,
-    ) -> std::io::Result<()>
-    where
-        T: AsyncWrite + Unpin + Send,
-    {
-        io.write_all(&bytes).await?;
-        io.close().await
-    }
-}
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -545,63 +436,6 @@ impl Peer {
     pub(crate) async fn hears(&mut self) -> Vec<EntryId> {
         tokio::time::timeout(Duration::from_secs(60), self.heard.recv()).await.expect("an announce").unwrap()
     }
-}
-
-/// A frame of SPEC 8.1.
-pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
-    let mut frame = prefix(body.len());
-    frame.extend_from_slice(body);
-    frame
-}
-
-/// An unsigned varint.
-pub(crate) fn prefix(mut length: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while length > 0x7f {
-        bytes.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
-    bytes
-}
-
-/// The body of a frame that is all there is.
-fn unframed(frame: &[u8]) -> Option<&[u8]> {
-    let (body, rest) = split(frame)?;
-    rest.is_empty().then_some(body)
-}
-
-/// The body of the first frame, and what follows it.
-fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = frames.iter().position(|byte| byte & 0x80 == 0)? + 1;
-    let length = frames[..end].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
-    frames[end..].split_at_checked(length)
-}
-
-pub(crate) fn status(answer: &[u8]) -> Status {
-    reply_status(unframed(answer).unwrap())
-}
-
-/// The statuses of several answers on one stream.
-pub(crate) fn statuses(mut answers: &[u8]) -> Vec<Status> {
-    let mut statuses = Vec::new();
-    while let Some((reply, rest)) = split(answers) {
-        statuses.push(reply_status(reply));
-        answers = rest;
-    }
-    statuses
-}
-
-fn reply_status(reply: &[u8]) -> Status {
-    match lenient::from_slice::<Reply<IgnoredAny>>(reply).unwrap() {
-        Reply::Ok(_) => Status::Ok,
-        Reply::Refused { status, .. } => status,
-    }
-}
-
-/// The framed reply with this body.
-pub(crate) fn ok<T: serde::Serialize>(body: T) -> Vec<u8> {
-    framed(&lenient::to_vec(&Reply::Ok(body)).unwrap())
 }
 
 /// The record of a node with this key that mirrors everything and listens nowhere.
