@@ -36,6 +36,9 @@ pub(super) struct Context {
     globals: Globals,
 }
 
+/// What peers can make libp2p say as often as they like goes to no log, unless the operator's filter names libp2p.
+const QUIET: &str = "libp2p_gossipsub=off,libp2p_identify=warn";
+
 impl Context {
     pub(super) const fn new(globals: Globals) -> Self {
         Self { globals }
@@ -59,6 +62,8 @@ impl Context {
             (false, 2) => "info,p2pdb=debug",
             (false, _) => "debug,p2pdb=trace",
         };
+        let quiet = format!("{QUIET},{filter}");
+        let filter = if self.globals.verbose > 2 || filter.contains("libp2p") { filter } else { &quiet };
         let filter = EnvFilter::try_new(filter)
             .with_context(|| {
                 format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}")

@@ -15,6 +15,7 @@ use crate::{
     swarm::{
         Config, KadMode,
         exchange::{self, answer::Server, streams},
+        gossip::guard::{Gossipsub, Guard, Topics},
         ip_limits,
     },
     wire,
@@ -22,9 +23,16 @@ use crate::{
 
 /// A peer has this long to answer a heartbeat, or until the next one.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Message ids of 20 bytes that gossip tells of in one go, and bytes that a frame of gossip may have.
+/// Message ids of 20 bytes that gossip tells of in one go.
 const MAX_IHAVE: usize = 512;
-const MAX_GOSSIP_BYTES: usize = 32 << 10;
+/// Bytes that a frame of gossip may have: the first one names every topic of the peer.
+const MAX_GOSSIP_BYTES: usize = 128 << 10;
+/// Messages in one frame of gossip: libp2p's implementations send one.
+const MAX_MESSAGES: usize = 16;
+/// Announces that wait for a peer to take them, each less than 3 KiB: of more it hears by reconciliation.
+const MAX_QUEUED: usize = 128;
+/// How long gossip remembers a peer of no good name that is gone.
+const RETAIN_SCORE: Duration = Duration::from_secs(300);
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -38,7 +46,7 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
-    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) gossip: Gossipsub,
     pub(crate) exchange: streams::Behaviour,
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
@@ -54,6 +62,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         config: &Config,
         server: Arc<Server>,
+        guard: Guard,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let local = PeerId::from(key.public());
         let limits = &config.limits;
@@ -83,7 +92,7 @@ impl Behaviour {
                     .with_timeout(config.heartbeat.min(PING_TIMEOUT)),
             ),
             kad: kademlia(local, config),
-            gossip: gossip(config.serve)?,
+            gossip: gossip(config, guard)?,
             exchange: streams::Behaviour::new(listens, server),
             relay_client: nat.relay_client.then_some(relay_client).into(),
             relay_server: nat
@@ -130,17 +139,19 @@ fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::Memory
     kad
 }
 
-fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Error + Send + Sync>> {
+fn gossip(node: &Config, guard: Guard) -> Result<Gossipsub, Box<dyn std::error::Error + Send + Sync>> {
     let mut config = gossipsub::ConfigBuilder::default();
-    if !serves {
+    if !node.serve {
         // Who cannot serve what it would forward stays out of the mesh: nodes tell it everything beside it (SPEC 9.4).
         config.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
     }
     let config = config
-        // Lists of what could be announced are longer than an announce when there is much news: a peer that sends one
-        // that is too long loses its stream.
+        // A peer that sends a frame that is too long loses its stream.
         .max_transmit_size(MAX_GOSSIP_BYTES)
+        .max_control_message_size(MAX_GOSSIP_BYTES)
         .max_control_messages_sent(MAX_IHAVE)
+        .max_publish_messages(MAX_MESSAGES)
+        .connection_handler_queue_len(MAX_QUEUED)
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         // An announce is passed on only after its entries were fetched and verified.
         .validate_messages()
@@ -154,14 +165,21 @@ fn gossip(serves: bool) -> Result<gossipsub::Behaviour, Box<dyn std::error::Erro
         // A held announce must still be in the cache when its entries have been fetched and verified.
         .history_length(45)
         .build()?;
-    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config)?;
+    let mut gossip = Gossipsub::new_with_subscription_filter_and_transform(
+        gossipsub::MessageAuthenticity::Anonymous,
+        config,
+        Topics::limited(node.network.clone()),
+        guard,
+    )?;
     let scores = gossipsub::PeerScoreParams {
         app_specific_weight: 1.0,
         // Many honest peers behind one address are common (one machine, one household, Tor): the connection
         // limits per address are the brake.
         ip_colocation_factor_weight: 0.0,
-        // An idle or slow peer is not a bad one; the default of 0 drops it from the mesh.
-        slow_peer_threshold: 10.0,
+        // An idle or slow peer is not a bad one: what it misses, reconciliation makes up for.
+        slow_peer_weight: 0.0,
+        // Peer ids are free, and each that is remembered is looked at every second.
+        retain_score: RETAIN_SCORE,
         ..Default::default()
     };
     let thresholds = gossipsub::PeerScoreThresholds {

@@ -27,7 +27,7 @@ use crate::{
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
         exchange::{Outlet, answer::Server, idle::Idle, streams::OpenError},
-        gossip::{Announced, Topic},
+        gossip::{Announced, Topic, guard::Guard},
         peers::Peer,
         score::{Scores, Verdict},
     },
@@ -50,6 +50,7 @@ pub(super) struct Shared {
     pub(super) announced: Outlet<Announced>,
     pub(super) server: Arc<Server>,
     pub(super) idle: Idle,
+    pub(super) guard: Guard,
 }
 
 pub(super) struct EventLoop {
@@ -64,6 +65,7 @@ pub(super) struct EventLoop {
     pub(super) scores: Scores,
     /// Topics by their names, and how many take part in each.
     pub(super) topics: HashMap<gossipsub::TopicHash, (Topic, usize)>,
+    pub(super) guard: Guard,
     pub(super) dialing: HashMap<ConnectionId, Dialer>,
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
@@ -78,7 +80,7 @@ impl EventLoop {
         relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<Event>,
-        Shared { announced, server, idle }: Shared,
+        Shared { announced, server, idle, guard }: Shared,
     ) -> Self {
         Self {
             swarm,
@@ -91,6 +93,7 @@ impl EventLoop {
             peers: HashMap::new(),
             scores: Scores::new(),
             topics: HashMap::new(),
+            guard,
             dialing: HashMap::new(),
             dht: Dht::default(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
@@ -109,6 +112,7 @@ impl EventLoop {
                 _ = tick.tick() => {
                     self.pardon();
                     self.seek_relay();
+                    self.count_gossip();
                     self.idle.tidy(monotonic());
                 }
                 event = self.swarm.select_next_some() => self.on_event(event),

@@ -1,5 +1,7 @@
 //! The gossip side of the event loop (SPEC 9).
 
+pub(super) mod guard;
+
 use libp2p::{
     PeerId,
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
@@ -87,6 +89,9 @@ pub struct Announced {
 
 impl EventLoop {
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: &gossipsub::Message) {
+        if let Some(peer) = self.peers.get_mut(&source) {
+            peer.told = peer.told.saturating_add(1);
+        }
         let Some((topic, _)) = self.topics.get(&message.topic) else {
             return self.judge(&id, &source, MessageAcceptance::Ignore);
         };
@@ -106,9 +111,14 @@ impl EventLoop {
         let name = topic.name(&self.network);
         let (_, subscribers) = self.topics.entry(name.hash()).or_insert((topic, 0));
         *subscribers += 1;
-        if *subscribers == 1
-            && let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&name)
-        {
+        if *subscribers > 1 {
+            return;
+        }
+        if topic != Topic::NewTables && self.topics.len() >= guard::MAX_TOPICS {
+            return tracing::debug!(?topic, "too many topics: of these entries only reconciliation tells");
+        }
+        self.guard.join(name.hash());
+        if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&name) {
             tracing::warn!(?topic, %error, "cannot subscribe to announces");
         }
     }
@@ -119,6 +129,7 @@ impl EventLoop {
         *subscribers -= 1;
         if *subscribers == 0 {
             self.topics.remove(&name.hash());
+            self.guard.leave(&name.hash());
             self.swarm.behaviour_mut().gossip.unsubscribe(&name);
         }
     }
@@ -139,6 +150,16 @@ impl EventLoop {
 
     pub(super) fn judge(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, source, acceptance);
+    }
+
+    /// If there were too many messages since the last time, blames who sent a large part of them.
+    pub(super) fn count_gossip(&mut self) {
+        let too_many = self.guard.renew();
+        let told = self.peers.iter_mut().map(|(id, peer)| (*id, std::mem::take(&mut peer.told)));
+        let to_blame = told.filter(|(_, told)| too_many && *told > guard::TOO_MANY);
+        for (peer, _) in to_blame.collect::<Vec<_>>() {
+            self.report(peer, Conduct::Misbehaviour);
+        }
     }
 
     /// Peers that take part in a topic's gossip with this node, and serve what they pass on.

@@ -32,6 +32,7 @@ pub use self::{
 };
 use self::{
     exchange::{Outlet, answer::Server, idle::Idle},
+    gossip::guard::Guard,
     ip_limits::IpLimits,
 };
 use crate::transport;
@@ -263,11 +264,12 @@ pub async fn start(
         config.read_timeout,
         commands.clone(),
     ));
+    let guard = Guard::default();
     let mut swarm = {
-        let server = Arc::clone(&server);
+        let (server, guard) = (Arc::clone(&server), guard.clone());
         let unread = config.limits.request_bytes;
-        transport::clearnet(key, unread, |key, relay| behaviour::Behaviour::new(key, relay, &config, server))
-            .await?
+        let behaviour = |key: &_, relay| behaviour::Behaviour::new(key, relay, &config, server, guard);
+        transport::clearnet(key, unread, behaviour).await?
     };
     let (mut failure, mut listening) = (None, 0);
     for address in &config.listen {
@@ -294,7 +296,7 @@ pub async fn start(
         (config.nat.relay_client && !config.listen.is_empty()).then_some(config.relay_patience),
         command_queue,
         events,
-        event_loop::Shared { announced, server, idle },
+        event_loop::Shared { announced, server, idle, guard },
     );
     let task = tokio::spawn(event_loop.run(shutdown));
     let inbox = Inbox {

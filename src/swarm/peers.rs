@@ -24,6 +24,8 @@ pub(super) struct Peer {
     identified: bool,
     pub(super) serves: bool,
     pub(super) relays: bool,
+    /// Messages of gossip lately.
+    pub(super) told: u32,
 }
 
 impl EventLoop {
@@ -36,6 +38,7 @@ impl EventLoop {
             identified: false,
             serves: false,
             relays: false,
+            told: 0,
         });
         known.connections.insert(connection);
         if known.connections.len() == 1 || !endpoint.is_relayed() {

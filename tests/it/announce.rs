@@ -198,6 +198,25 @@ async fn what_is_no_announce_is_not_passed_on() {
     assert_eq!(observer.hears().await, [good.id()]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_part_in_as_many_topics_as_may_be_hears_of_each() {
+    let network = network();
+    let node = node(&network).await;
+    let mut observer = Peer::start(&network);
+    observer.subscribe(table_id(table())).await;
+    for number in 0..1022_u16 {
+        let mut id = [7; 32];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        observer.subscribe(TableId::from_bytes(id)).await;
+    }
+    observer.subscribe_to_new_tables().await;
+    // It says all of them in one frame.
+    observer.connect(&node.address).await.unwrap();
+    let entry = entry(&network, table(), key(1).public_key(), "one of many");
+    put(&observer, &node, &entry).await;
+    assert_eq!(observer.hears().await, [entry.id()]);
+}
+
 /// Three full mirrors in a row, A - B - C, none of which reconciles again after they have met.
 async fn a_row(network: &Network) -> [TestNode; 3] {
     let start = async |bootstrap: Option<&TestNode>, incoming, outgoing| {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, gossipsub, identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
     kad, noise,
     request_response::{self, Message, OutboundRequestId, ProtocolSupport},
@@ -39,10 +39,15 @@ const QUEUE: usize = 64;
 /// Announces of entries that wait: of all that a test puts.
 const MAX_HEARD: usize = 1024;
 
+/// The protocol of gossip.
+const RUMOURS: &str = "/meshsub/1.1.0";
+
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     identify: identify::Behaviour,
     gossip: gossipsub::Behaviour,
+    /// What gossip would not say by itself.
+    rumours: request_response::Behaviour<RawCodec>,
     kad: kad::Behaviour<kad::store::MemoryStore>,
     hello: request_response::Behaviour<RawCodec>,
     index: request_response::Behaviour<RawCodec>,
@@ -77,6 +82,11 @@ impl Behaviour {
         Self {
             identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
             gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, gossip).unwrap(),
+            rumours: request_response::Behaviour::with_codec(
+                RawCodec::default(),
+                [(StreamProtocol::new(RUMOURS), ProtocolSupport::Outbound)],
+                request_response::Config::default(),
+            ),
             kad: kad::Behaviour::with_config(
                 key.public().to_peer_id(),
                 kad::store::MemoryStore::with_config(
@@ -99,6 +109,7 @@ impl Behaviour {
             Index::NAME => &mut self.index,
             Get::NAME => &mut self.get,
             Put::NAME => &mut self.put,
+            RUMOURS => &mut self.rumours,
             sync::Sync::NAME => self.sync.as_mut().expect("this peer speaks the fast form"),
             other => panic!("no operation {other}"),
         }
@@ -147,6 +158,7 @@ impl EventLoop {
             SwarmEvent::Behaviour(BehaviourEvent::Index(event)) => self.on_exchange(Index::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Get(event)) => self.on_exchange(Get::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Put(event)) => self.on_exchange(Put::NAME, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Rumours(event)) => self.on_exchange(RUMOURS, event),
             SwarmEvent::Behaviour(BehaviourEvent::Sync(event)) => self.on_exchange(sync::Sync::NAME, event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 // The test may not listen, but it may not miss anything either.
@@ -352,11 +364,26 @@ impl Peer {
         .await
     }
 
+    /// Sends these bytes on a stream of gossip, and waits until the node has taken them or closed the stream.
+    pub(crate) async fn spread(&self, node: PeerId, bytes: Vec<u8>) {
+        // Gossip does not answer.
+        let _ = self.send_as(RUMOURS, node, bytes.into()).await.await;
+    }
+
     async fn send<O: Operation>(&self, node: PeerId, raw: Raw) -> oneshot::Receiver<Option<Vec<u8>>> {
+        self.send_as(O::NAME, node, raw).await
+    }
+
+    async fn send_as(
+        &self,
+        name: &'static str,
+        node: PeerId,
+        raw: Raw,
+    ) -> oneshot::Receiver<Option<Vec<u8>>> {
         let (waiting, answered) = oneshot::channel();
         self.tell(move |event_loop, sent| {
-            let id = event_loop.swarm.behaviour_mut().exchange(O::NAME).send_request(&node, raw);
-            event_loop.waiting.insert((O::NAME, id), waiting);
+            let id = event_loop.swarm.behaviour_mut().exchange(name).send_request(&node, raw);
+            event_loop.waiting.insert((name, id), waiting);
             sent.send(()).unwrap();
         })
         .await;

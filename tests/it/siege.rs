@@ -62,6 +62,8 @@ struct Siege {
     peer: PeerId,
     client: Client,
     entries: Vec<Entry>,
+    /// Memory and descriptors of the node before the attack.
+    before: (u64, usize),
 }
 
 impl Siege {
@@ -80,7 +82,8 @@ impl Siege {
         let address: Multiaddr = node.address.parse().unwrap();
         let client = client(&network, &[&address]).await;
         let peer = client.connect(address.clone()).await.unwrap();
-        let mut siege = Self { home, node, network, address, peer, client, entries: Vec::new() };
+        let mut siege =
+            Self { home, node, network, address, peer, client, entries: Vec::new(), before: (0, 0) };
         // Enough for answers of a megabyte.
         for number in 0..40 {
             siege.put(&number.to_string().repeat(15_000)).await;
@@ -149,7 +152,13 @@ impl Siege {
         fs::read_dir(format!("/proc/{}/fd", self.node.id())).unwrap().count()
     }
 
-    async fn attackers(&self) -> Vec<Peer> {
+    /// From here on counts what an attack costs.
+    fn mark(&mut self) {
+        self.before = (self.memory(), self.descriptors());
+    }
+
+    async fn attackers(&mut self) -> Vec<Peer> {
+        self.mark();
         let attackers: Vec<Peer> = (0..ATTACKERS).map(|_| Peer::start(&self.network)).collect();
         for attacker in &attackers {
             assert_eq!(attacker.connect(&self.address).await, Some(self.peer));
@@ -163,7 +172,7 @@ impl Siege {
 
     /// Measures the honest client while `attack` lasts, and says what it cost.
     async fn under<T>(&mut self, name: &str, usual: Duration, attack: T) {
-        let (memory, descriptors) = (self.memory(), self.descriptors());
+        let (memory, descriptors) = self.before;
         let took = self.honest().await;
         let (memory_after, descriptors_after) = (self.memory(), self.descriptors());
         let banned = status(&self.home)["swarm"]["banned"].as_u64().unwrap();
@@ -204,12 +213,42 @@ fn random_ids(count: usize) -> Vec<EntryId> {
     (0..count).map(id).collect()
 }
 
+/// Frames of gossip: each takes part in topics that do not exist, or says something in such topics; `number` makes it another one.
+fn rumours(number: u64) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| [&[tag], &framed(bytes)[..]].concat();
+    let name = |of: u64| format!("/p2pdb/dev/announce/1.0.0/{number:040}{of:040}").into_bytes();
+    let (mut topics, mut messages) = (Vec::new(), Vec::new());
+    for of in 0..200 {
+        topics.extend(field(0x0a, &[&[0x08, 1][..], &field(0x12, &name(of))].concat()));
+    }
+    for of in 0..16 {
+        let data = [&number.to_be_bytes()[..], &[of as u8; 6000]].concat();
+        messages.extend(field(0x12, &[field(0x12, &data), field(0x22, &name(of))].concat()));
+    }
+    [framed(&topics), framed(&messages)].concat()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn honest_puts_and_gets_go_on_under_every_attack() {
     let mut siege = Siege::begin().await;
     let to = siege.peer;
     let usual = siege.honest().await;
     println!("without an attack: {usual:?} for a put and a get");
+
+    // Gossip about what nobody knows. First of all, since what others leave in the allocator would hide what it takes.
+    let attackers = siege.attackers().await;
+    let strikes = attackers.into_iter().zip(0..).map(|(attacker, number)| {
+        tokio::spawn(async move {
+            // A node takes a few streams of gossip from a peer, one after the other.
+            for round in 4 * number..4 * number + 4 {
+                let frames = (120 * round..120 * round + 120).flat_map(rumours);
+                attacker.spread(to, frames.collect()).await;
+            }
+            attacker
+        })
+    });
+    let attackers = join_all(strikes).await;
+    siege.under("300 MB of gossip in topics that nobody has", usual, attackers).await;
 
     // Slow: requests that are never finished, answers that are never read, streams on which nothing is said.
     let attackers = siege.attackers().await;
@@ -261,6 +300,7 @@ async fn honest_puts_and_gets_go_on_under_every_attack() {
     siege.under("1,800 gets of a megabyte at once", usual, (attackers, asked)).await;
 
     let port = text(siege.node.address.as_ref()).split('/').nth(4).unwrap().parse::<u16>().unwrap();
+    siege.mark();
     let sockets: Vec<_> = (0..2000).filter_map(|_| TcpStream::connect(("127.0.0.1", port)).ok()).collect();
     assert!(sockets.len() > 100, "{} connections", sockets.len());
     siege.under("2,000 connections that say nothing", usual, sockets).await;

@@ -1,0 +1,111 @@
+//! What gossip takes of peers. All that it takes it remembers for minutes, of topics that nobody here cares for as well: what is of
+//! no use, and what is too much, must not reach it.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use libp2p::gossipsub::{
+    self, DataTransform, IdentityTransform, MaxCountSubscriptionFilter, RawMessage, TopicHash,
+    TopicSubscriptionFilter,
+};
+use p2pdb_protocol::{id::TableId, message::announce, network::Network};
+
+/// Gossip behind its guards.
+pub(crate) type Gossipsub = gossipsub::Behaviour<Guard, MaxCountSubscriptionFilter<Topics>>;
+
+/// Topics that a node takes part in: more are not remembered of a peer (SPEC 9.1).
+pub(super) const MAX_TOPICS: usize = 1024;
+/// Bytes of a message: who sends some more than an announce may have is blamed when it is decoded.
+const MAX_BYTES: usize = 2 * announce::MAX_BYTES;
+/// Messages that are taken from one [`Guard::renew`] to the next. What gossip remembers of each, for two minutes at most, are
+/// some hundred bytes.
+const MAX_MESSAGES: u32 = 8192;
+/// Who sends more than this when there are too many is to blame.
+pub(super) const TOO_MANY: u32 = MAX_MESSAGES / 8;
+
+/// Takes messages of topics that this node takes part in, as many and as long as may be. Clones share what they know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guard(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    joined: HashSet<TopicHash>,
+    taken: u32,
+    is_full: bool,
+}
+
+impl Guard {
+    pub(super) fn join(&self, topic: TopicHash) {
+        self.lock().joined.insert(topic);
+    }
+
+    pub(super) fn leave(&self, topic: &TopicHash) {
+        self.lock().joined.remove(topic);
+    }
+
+    /// Begins to count anew, and says whether there were too many messages.
+    pub(super) fn renew(&self) -> bool {
+        let mut inner = self.lock();
+        inner.taken = 0;
+        std::mem::take(&mut inner.is_full)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DataTransform for Guard {
+    fn inbound_transform(&self, message: RawMessage) -> io::Result<gossipsub::Message> {
+        let mut inner = self.lock();
+        if !inner.joined.contains(&message.topic) {
+            return Err(io::Error::other("this node does not take part in the topic"));
+        }
+        if message.data.len() > MAX_BYTES {
+            return Err(io::Error::other("far longer than any announce"));
+        }
+        if inner.taken >= MAX_MESSAGES {
+            inner.is_full = true;
+            return Err(io::Error::other("too many messages"));
+        }
+        inner.taken += 1;
+        drop(inner);
+        IdentityTransform.inbound_transform(message)
+    }
+
+    fn outbound_transform(&self, topic: &TopicHash, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        IdentityTransform.outbound_transform(topic, data)
+    }
+}
+
+/// Knows the network's topics: those that it knows of are remembered of each peer.
+#[derive(Debug)]
+pub(crate) struct Topics(Network);
+
+impl Topics {
+    /// The topics of a network, of which at most [`MAX_TOPICS`] are remembered of a peer.
+    pub(crate) const fn limited(network: Network) -> MaxCountSubscriptionFilter<Self> {
+        MaxCountSubscriptionFilter {
+            filter: Self(network),
+            max_subscribed_topics: MAX_TOPICS,
+            max_subscriptions_per_request: MAX_TOPICS,
+        }
+    }
+}
+
+impl TopicSubscriptionFilter for Topics {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        let name = topic.as_str();
+        let table = name.rsplit('/').next().and_then(|table| table.parse::<TableId>().ok());
+        match table {
+            Some(table) => name == announce::topic(&self.0, &table),
+            None => name == announce::new_tables_topic(&self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn network() -> Network {
+    Network::default()
+}
+
+fn table(number: u64) -> TableId {
+    let mut bytes = [0; 32];
+    bytes.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+    TableId::from_bytes(bytes)
+}
+
+fn topic(number: u64) -> TopicHash {
+    TopicHash::from_raw(announce::topic(&network(), &table(number)))
+}
+
+fn message(topic: &TopicHash, length: usize) -> RawMessage {
+    RawMessage {
+        source: None,
+        data: vec![7; length],
+        sequence_number: None,
+        topic: topic.clone(),
+        signature: None,
+        key: None,
+        validated: false,
+    }
+}
+
+#[test]
+fn what_nobody_here_cares_for_and_what_is_too_long_does_not_reach_gossip() {
+    let guard = Guard::default();
+    guard.join(topic(1));
+    let takes = |topic: &TopicHash, length| guard.inbound_transform(message(topic, length)).is_ok();
+    assert!(takes(&topic(1), 100) && takes(&topic(1), MAX_BYTES));
+    assert!(!takes(&topic(1), MAX_BYTES + 1));
+    assert!(!takes(&topic(2), 100) && !takes(&TopicHash::from_raw(""), 0));
+    guard.leave(&topic(1));
+    assert!(!takes(&topic(1), 100));
+    assert!(!guard.renew());
+}
+
+#[test]
+fn no_more_messages_are_taken_than_gossip_may_remember() {
+    let guard = Guard::default();
+    guard.join(topic(1));
+    let taken =
+        || (0..2 * MAX_MESSAGES).filter(|_| guard.inbound_transform(message(&topic(1), 1)).is_ok()).count();
+    assert_eq!(taken(), MAX_MESSAGES as usize);
+    assert!(guard.renew());
+    assert!(!guard.renew(), "nothing came since");
+    assert_eq!(taken(), MAX_MESSAGES as usize);
+}
+
+#[test]
+fn only_topics_of_the_network_are_remembered() {
+    let mut topics = Topics::limited(network());
+    let new_tables = TopicHash::from_raw(announce::new_tables_topic(&network()));
+    assert!(topics.can_subscribe(&topic(1)) && topics.can_subscribe(&new_tables));
+    let other_case = topic(1).as_str().to_uppercase();
+    let longer = format!("{}/", topic(1));
+    for name in ["", "/", "/p2pdb/else/tables/1.0.0", &table(1).to_string(), &other_case, &longer] {
+        assert!(!topics.can_subscribe(&TopicHash::from_raw(name)), "{name}");
+    }
+}
