@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
+use p2pdb_protocol::limits;
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,10 +45,13 @@ pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
 
 /// Whether `address`, told by a peer whom we see at `seen_at`, may lead somewhere from here.
 ///
-/// A peer on the open internet that tells a loopback or private address would have us dial our own machine or
+/// What is longer than an address may be leads nowhere. A peer on the open internet that tells a loopback or private address would have us dial our own machine or
 /// network; only who is itself on it may.
 #[must_use]
 pub fn is_reachable_from(address: &Multiaddr, seen_at: &Multiaddr) -> bool {
+    if address.len() > limits::MAX_ADDRESS_BYTES {
+        return false;
+    }
     match (scope(address), scope(seen_at)) {
         (Some(Scope::World), _) => true,
         (Some(told), Some(seen)) => told >= seen,
@@ -75,5 +79,6 @@ mod tests {
         assert!(reachable("/ip6/::ffff:127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/9"));
         assert!(!reachable("/ip4/0.0.0.0/tcp/1", "/ip4/127.0.0.1/tcp/9"));
         assert!(!reachable("/ip6/fe80::1/tcp/1", "/ip4/127.0.0.1/tcp/9"));
+        assert!(!reachable(&format!("/dns4/{}/tcp/1", "a".repeat(300)), "/ip4/9.9.9.9/tcp/1"));
     }
 }

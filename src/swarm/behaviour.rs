@@ -15,6 +15,7 @@ use crate::{
     swarm::{
         Config, KadMode,
         exchange::{self, answer::Server, streams},
+        filter::{Candidates, DialBacks, Filtered, Pushes},
         gossip::guard::{Gossipsub, Guard, Topics},
         ip_limits,
     },
@@ -43,7 +44,7 @@ pub(crate) struct Behaviour {
     memory: memory_connection_limits::Behaviour,
     pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     ip_limits: ip_limits::Behaviour,
-    pub(crate) identify: identify::Behaviour,
+    identify: Filtered<identify::Behaviour, Pushes>,
     ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) gossip: Gossipsub,
@@ -51,8 +52,8 @@ pub(crate) struct Behaviour {
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
-    autonat_client: Toggle<autonat::v2::client::Behaviour>,
-    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    autonat_client: Toggle<Filtered<autonat::v2::client::Behaviour, Candidates>>,
+    autonat_server: Toggle<Filtered<autonat::v2::server::Behaviour, DialBacks>>,
     upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
@@ -85,7 +86,7 @@ impl Behaviour {
             memory: memory_connection_limits::Behaviour::with_max_bytes(limits.memory_bytes),
             blocked: allow_block_list::Behaviour::default(),
             ip_limits: ip_limits::Behaviour::new(limits.per_ip),
-            identify: identify::Behaviour::new(identify),
+            identify: Filtered::new(identify::Behaviour::new(identify), Pushes::default()),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(config.heartbeat)
@@ -100,9 +101,12 @@ impl Behaviour {
                 .then(|| relay::Behaviour::new(local, relay::Config::default()))
                 .into(),
             dcutr: (nat.dcutr && nat.relay_client).then(|| dcutr::Behaviour::new(local)).into(),
-            autonat_client: nat.autonat.then(autonat::v2::client::Behaviour::default).into(),
+            autonat_client: nat
+                .autonat
+                .then(|| Filtered::new(Default::default(), Candidates::default()))
+                .into(),
             autonat_server: (nat.autonat && !config.listen.is_empty())
-                .then(autonat::v2::server::Behaviour::default)
+                .then(|| Filtered::new(Default::default(), DialBacks::default()))
                 .into(),
             upnp: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
         })

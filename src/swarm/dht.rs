@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     kad::{self, QueryId, store::RecordStore as _},
 };
 use p2pdb_protocol::limits;
@@ -20,6 +20,21 @@ const MAX_PROVIDERS: usize = 64;
 pub(super) const MAX_PROVIDED_KEYS: usize = 4096;
 /// Provider records that are kept of one peer: as many tables as its record can name (SPEC 7.1).
 const MAX_PROVIDED_BY_PEER: usize = limits::MAX_TABLES;
+
+/// Bytes of the addresses of one peer: an answer names up to forty peers in 16 KiB, and a longer one nobody reads.
+const MAX_ADDRESSES: usize = 256;
+
+/// Those of the addresses that a peer whom we see at `seen_at` told which may be told to others.
+fn worth_telling(told: Vec<Multiaddr>, seen_at: &Multiaddr) -> Vec<Multiaddr> {
+    let mut room = MAX_ADDRESSES;
+    let fits = |address: &Multiaddr| {
+        let left = room.checked_sub(address.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let reachable = told.into_iter().filter(|told| address::is_reachable_from(told, seen_at));
+    reachable.filter(fits).take(limits::MAX_RECORD_ADDRESSES).collect()
+}
 
 /// What the event loop remembers of the DHT.
 #[derive(Debug, Default)]
@@ -99,14 +114,29 @@ impl EventLoop {
         if record.key.as_ref().len() != PROVIDER_KEY_BYTES {
             return;
         }
-        record.addresses.retain(|told| address::is_reachable_from(told, &seen_at));
-        record.addresses.truncate(limits::MAX_RECORD_ADDRESSES);
+        record.addresses = worth_telling(record.addresses, &seen_at);
         let kept = self.swarm.behaviour_mut().kad.store_mut();
         if let Some((loser, key)) = self.dht.provided.add(record.provider, &record.key) {
             kept.remove_provider(&key, &loser);
         }
         // It takes every record but those of a table with too many providers.
         let _ = kept.add_provider(record);
+    }
+
+    /// Has the DHT name a peer with the addresses that it tells now, and no others.
+    pub(super) fn route(&mut self, peer: PeerId, told: Vec<Multiaddr>, seen_at: &Multiaddr) {
+        let told = worth_telling(told, seen_at);
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for address in &told {
+            kad.add_address(&peer, address.clone());
+        }
+        let told: HashSet<_> = told.into_iter().filter_map(|address| address.with_p2p(peer).ok()).collect();
+        let Some(bucket) = kad.kbucket(peer) else { return };
+        let entry = bucket.iter().find(|entry| *entry.node.key.preimage() == peer);
+        let known = entry.map_or_else(Vec::new, |entry| entry.node.value.iter().cloned().collect());
+        for old in known.into_iter().filter(|address| !told.contains(address)) {
+            kad.remove_address(&peer, &old);
+        }
     }
 
     fn on_query(&mut self, id: QueryId, result: kad::QueryResult, last: bool) {
@@ -167,6 +197,23 @@ mod tests {
         assert!(provided.add(honest, &key(20_000)).is_some_and(|(loser, _)| loser != honest));
         assert_eq!(provided.add(honest, &key(20_000)), None);
         assert_eq!(provided.of.get(&honest).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn addresses_are_told_as_far_as_an_answer_holds_them() {
+        let seen_at: Multiaddr = "/ip4/198.51.100.7/tcp/1".parse().unwrap();
+        let short = |number| format!("/ip4/198.51.100.7/tcp/{number}").parse().unwrap();
+        let few: Vec<Multiaddr> = (1..4).map(short).collect();
+        assert_eq!(worth_telling(few.clone(), &seen_at), few);
+        assert_eq!(
+            worth_telling((1..100).map(short).collect(), &seen_at).len(),
+            limits::MAX_RECORD_ADDRESSES
+        );
+        let long = |number| format!("/dns4/{}{number}/tcp/1", "a".repeat(60)).parse().unwrap();
+        let told: Vec<Multiaddr> = (1..100).map(long).chain(few).collect();
+        let kept = worth_telling(told, &seen_at);
+        assert!(kept.len() > 3 && kept.iter().map(Multiaddr::len).sum::<usize>() <= MAX_ADDRESSES);
+        assert_eq!(worth_telling(vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()], &seen_at), []);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod behaviour;
 mod dht;
 mod event_loop;
 mod exchange;
+mod filter;
 mod gossip;
 mod handle;
 pub mod ip_limits;

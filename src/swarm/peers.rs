@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use libp2p::{Multiaddr, PeerId, StreamProtocol, core::ConnectedPoint, identify, swarm::ConnectionId};
-use p2pdb_protocol::{limits, message::hello::Hello};
+use p2pdb_protocol::message::hello::Hello;
 
 use crate::{
     clock::monotonic,
-    swarm::{Event, PeerStatus, SwarmStatus, address, event_loop::EventLoop, ip_limits::Origin},
+    swarm::{Event, PeerStatus, SwarmStatus, event_loop::EventLoop, ip_limits::Origin},
     wire,
 };
 
@@ -72,11 +72,7 @@ impl EventLoop {
         known.relays = info.protocols.contains(&RELAY_PROTOCOL);
         let seen_at = known.address.clone();
         if in_dht {
-            let told = info.listen_addrs.into_iter();
-            let addresses = told.filter(|told| address::is_reachable_from(told, &seen_at));
-            for address in addresses.take(limits::MAX_RECORD_ADDRESSES) {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            }
+            self.route(peer, info.listen_addrs, &seen_at);
         }
         if first {
             let same_network = info.protocol_version == wire::identify_protocol_version(&self.network);

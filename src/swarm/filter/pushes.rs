@@ -1,0 +1,59 @@
+//! What peers say of themselves, again and again.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::swarm::{ConnectionClosed, ConnectionId, FromSwarm};
+
+use super::Filter;
+use crate::clock::monotonic;
+
+/// What is taken of a connection in [`PERIOD`]: a peer says who it is when it connects, and again when its addresses change.
+const MAX: u32 = 8;
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// A few of them in a minute of each connection; of further ones nobody hears.
+#[derive(Debug, Default)]
+pub(crate) struct Pushes(HashMap<ConnectionId, (Instant, u32)>);
+
+impl Pushes {
+    fn takes_at(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let (since, count) = self.0.entry(connection).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= PERIOD {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count <= MAX
+    }
+}
+
+impl Filter for Pushes {
+    fn hears(&mut self, event: &FromSwarm<'_>) -> bool {
+        if let FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) = event {
+            self.0.remove(connection_id);
+        }
+        true
+    }
+
+    fn takes(&mut self, connection: ConnectionId) -> bool {
+        self.takes_at(connection, monotonic())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_says_a_few_things_a_minute() {
+        let (mut pushes, now) = (Pushes::default(), monotonic());
+        let (one, other) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
+        let mut taken = |connection, at| (0..100).filter(|_| pushes.takes_at(connection, at)).count();
+        assert_eq!(taken(one, now), MAX as usize);
+        assert_eq!(taken(other, now), MAX as usize);
+        assert_eq!(taken(one, now + PERIOD / 2), 0);
+        assert_eq!(taken(one, now + PERIOD), MAX as usize);
+    }
+}
