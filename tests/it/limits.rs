@@ -175,7 +175,7 @@ async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_st
     let network = network();
     let node = TestNode::with(&network, &[], |config| {
         config.swarm.limits.request_bytes = limits::PUT_REQUEST_BYTES;
-        config.swarm.read_timeout = Duration::from_secs(3);
+        config.swarm.read_timeout = Duration::from_secs(10);
     })
     .await;
     let (staller, other) = (joined(&network, &node).await, joined(&network, &node).await);
