@@ -72,8 +72,7 @@ impl Behaviour {
             .with_max_pending_outgoing(Some(limits.pending_outgoing))
             .with_max_established_incoming(Some(limits.established_incoming))
             .with_max_established_outgoing(Some(limits.established_outgoing))
-            .with_max_established(Some(limits.established))
-            .with_max_established_per_peer(Some(limits.established_per_peer));
+            .with_max_established(Some(limits.established));
         let identify = identify::Config::new(wire::identify_protocol_version(&config.network), key.public())
             .with_agent_version(config.agent.clone())
             // Addresses behind which nobody can reach us are nobody's business.
@@ -85,7 +84,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connections),
             memory: memory_connection_limits::Behaviour::with_max_bytes(limits.memory_bytes),
             blocked: allow_block_list::Behaviour::default(),
-            ip_limits: ip_limits::Behaviour::new(limits.per_ip),
+            ip_limits: ip_limits::Behaviour::new(limits.clone()),
             identify: Filtered::new(identify::Behaviour::new(identify), Pushes::default()),
             ping: ping::Behaviour::new(
                 ping::Config::new()

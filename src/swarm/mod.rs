@@ -91,7 +91,7 @@ pub struct Limits {
     pub established: u32,
     /// Established connections with one peer.
     pub established_per_peer: u32,
-    /// Established inbound connections from one address.
+    /// Established connections with one address.
     pub per_ip: IpLimits,
     /// Resident memory of the process, in bytes, above which no new connection is taken.
     pub memory_bytes: usize,
@@ -103,7 +103,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            pending_incoming: 32,
+            pending_incoming: 128,
             pending_outgoing: 32,
             established_incoming: 128,
             established_outgoing: 64,

@@ -18,6 +18,7 @@ const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Multiaddr,
+    origin: Option<Origin>,
     inbound: bool,
     connections: HashSet<ConnectionId>,
     agent: String,
@@ -32,6 +33,7 @@ impl EventLoop {
     pub(super) fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let known = self.peers.entry(peer).or_insert_with(|| Peer {
             address: endpoint.get_remote_address().clone(),
+            origin: Origin::of_endpoint(endpoint),
             inbound: endpoint.is_listener(),
             connections: HashSet::new(),
             agent: String::new(),
@@ -86,7 +88,7 @@ impl EventLoop {
     }
 
     pub(super) fn origin(&self, peer: &PeerId) -> Option<Origin> {
-        Origin::of_multiaddr(&self.peers.get(peer)?.address)
+        self.peers.get(peer)?.origin
     }
 
     pub(super) fn address_of(&self, peer: &PeerId) -> Option<Multiaddr> {

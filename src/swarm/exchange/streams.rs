@@ -130,9 +130,9 @@ impl Behaviour {
         self.events.push_back(ToSwarm::NotifyHandler { peer_id, handler, event });
     }
 
-    fn handler(&self, peer: PeerId, address: &Multiaddr) -> Handler {
+    fn handler(&self, peer: PeerId, origin: Option<Origin>) -> Handler {
         Handler {
-            asker: Asker { peer, origin: Origin::of_multiaddr(address) },
+            asker: Asker { peer, origin },
             listens: Arc::clone(&self.listens),
             places: Arc::new(Semaphore::new(MAX_INBOUND)),
             accept: Arc::clone(&self.accept),
@@ -149,10 +149,10 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(peer, Origin::of_connection(local, remote)))
     }
 
     fn handle_pending_outbound_connection(
@@ -173,7 +173,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(peer, Origin::of_multiaddr(remote)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
