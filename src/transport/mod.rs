@@ -3,11 +3,17 @@
 //! A transport of its own kind (an onion network, say) is added here, as another function that returns a swarm.
 
 mod mux;
+mod websocket;
 
 use std::time::Duration;
 
 use libp2p::{
-    Swarm, SwarmBuilder, core::upgrade::Version, identity::Keypair, noise, relay, swarm::NetworkBehaviour,
+    PeerId, Swarm, SwarmBuilder, Transport,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    dns,
+    identity::Keypair,
+    noise, quic, relay,
+    swarm::NetworkBehaviour,
     tcp,
 };
 
@@ -16,7 +22,9 @@ use self::mux::Budget;
 /// Why a swarm could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("could not set up the network transports: {0}")]
-pub struct TransportError(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub struct TransportError(#[source] Failure);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connections that do nothing are closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -38,29 +46,21 @@ const QUIC_CONNECTION_WINDOW: u32 = 2 << 20;
 pub async fn clearnet<B, F>(key: Keypair, unread: usize, behaviour: F) -> Result<Swarm<B>, TransportError>
 where
     B: NetworkBehaviour,
-    F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Box<dyn std::error::Error + Send + Sync>>,
+    F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Failure>,
 {
-    let budget = Budget::new(unread);
-    let mux = || {
-        let budget = budget.clone();
-        move || mux::Config::new(budget)
+    let mux = mux::Config::new(Budget::new(unread));
+    let fail = |e: Failure| TransportError(e);
+    // How names are resolved is read from files.
+    let transport = {
+        let (key, mux) = (key.clone(), mux.clone());
+        tokio::task::spawn_blocking(move || direct(&key, &mux)).await.map_err(|e| fail(e.into()))?
     };
-    let fail = |e: Box<dyn std::error::Error + Send + Sync>| TransportError(e);
+    let transport = transport.map_err(fail)?;
     Ok(SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, mux())
-        .map_err(|e| fail(e.into()))?
-        .with_quic_config(|mut config| {
-            config.max_stream_data = QUIC_STREAM_WINDOW;
-            config.max_connection_data = QUIC_CONNECTION_WINDOW;
-            config
-        })
-        .with_dns()
-        .map_err(|e| fail(e.into()))?
-        .with_websocket(noise::Config::new, mux())
-        .await
-        .map_err(|e| fail(e.into()))?
-        .with_relay_client(noise::Config::new, mux())
+        .with_other_transport(|_| transport)
+        .map_err(|e| match e {})?
+        .with_relay_client(noise::Config::new, || mux)
         .map_err(|e| fail(e.into()))?
         .with_behaviour(behaviour)
         .map_err(|e| fail(e.into()))?
@@ -73,4 +73,33 @@ where
         })
         .with_connection_timeout(CONNECT_TIMEOUT)
         .build())
+}
+
+type Tcp = dns::tokio::Transport<tcp::tokio::Transport>;
+
+/// TCP and WebSocket, encrypted by Noise, and QUIC.
+fn direct(key: &Keypair, mux: &mux::Config) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Failure> {
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let named_tcp = || dns::tokio::Transport::system(tcp());
+    let websocket = websocket::Transport::new(named_tcp()?, named_tcp()?)?
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(mux.clone())
+        .boxed();
+    let tcp =
+        tcp().upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(mux.clone()).boxed();
+    let mut config = quic::Config::new(key);
+    config.max_stream_data = QUIC_STREAM_WINDOW;
+    config.max_connection_data = QUIC_CONNECTION_WINDOW;
+    let quic = quic::tokio::Transport::new(config)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .boxed();
+    let named = dns::tokio::Transport::system(either(tcp, quic))?.boxed();
+    // WebSocket looks up names by itself: it says them to the server.
+    Ok(either(websocket, named))
+}
+
+/// Whichever of two transports an address is for.
+fn either<T: Send + 'static>(one: Boxed<T>, other: Boxed<T>) -> Boxed<T> {
+    one.or_transport(other).map(|either, _| either.into_inner()).boxed()
 }
