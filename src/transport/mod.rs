@@ -33,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Events of a connection that may wait for the task of the swarm. Each time the queue is full costs a change from one task to
 /// the other and back.
 const CONNECTION_EVENTS: usize = 64;
+/// Streams of a connection on which is not said yet what they are for; others wait. Each may take 16 KiB.
+const MAX_NEGOTIATING: usize = 64;
 
 /// What a peer may send over QUIC before it is read, in bytes, on a stream and on all of a connection.
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
@@ -68,6 +70,7 @@ where
             config
                 .with_idle_connection_timeout(IDLE_TIMEOUT)
                 .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
+                .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
                 // A request goes out with the name of its protocol, not a round trip after it.
                 .with_substream_upgrade_protocol_override(Version::V1Lazy)
         })

@@ -1,5 +1,6 @@
-//! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), which sends what was
-//! written in one go ([`gather`]), and of which nobody waits on a stream when this end has closed the connection.
+//! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), and what was written
+//! and did not go out yet, too; which sends what was written in one go ([`gather`]), and of which nobody waits on a stream when this
+//! end has closed the connection.
 
 mod gather;
 mod metered;
@@ -29,6 +30,10 @@ use self::{gather::Gathered, metered::Metered, unread::Unread};
 /// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
 /// of them is acknowledged.
 const MAX_WAITING: usize = 256;
+/// Bytes that were written to the streams of a connection and did not go out: yamux would take ten frames of each.
+const MAX_UNSENT: usize = 512 << 10;
+/// Bytes of a frame that goes out.
+const MAX_FRAME: usize = 16 << 10;
 /// How long it may take to send what is left when a connection closes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,11 +49,13 @@ impl Config {
 
     fn streams<C: AsyncRead + AsyncWrite + Unpin>(self, connection: C, mode: Mode) -> Muxer<C> {
         let unread = Unread::new(self.0);
-        let metered = Metered::new(Gathered::new(connection), unread.clone());
+        let unsent = Budget::new(MAX_UNSENT);
+        let metered = Metered::new(Gathered::new(connection), unread.clone(), unsent.clone());
         let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
         Muxer {
             connection,
             unread,
+            unsent,
             closing: CancellationToken::new(),
             waiting: VecDeque::new(),
             waker: None,
@@ -91,6 +98,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Config 
 pub(super) struct Muxer<C> {
     connection: yamux::Connection<Metered<C>>,
     unread: Unread,
+    /// What was written to its streams and did not go out yet.
+    unsent: Budget,
     /// Whether this end closes it.
     closing: CancellationToken,
     /// Streams that came when nobody asked for one: whatever yamux does, it does while it looks for the next stream.
@@ -106,13 +115,15 @@ impl<C> Drop for Muxer<C> {
         // Its streams may be there for longer.
         self.waiting.clear();
         self.unread.close();
+        self.closing.cancel();
     }
 }
 
 impl<C> Muxer<C> {
     fn stream(&self, stream: yamux::Stream) -> Stream {
         let closing = || Box::pin(self.closing.clone().cancelled_owned());
-        Stream { stream, unread: self.unread.clone(), reader: closing(), writer: closing() }
+        let (unread, unsent) = (self.unread.clone(), self.unsent.clone());
+        Stream { stream, unread, unsent, reader: closing(), writer: closing() }
     }
 }
 
@@ -187,6 +198,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 pub(super) struct Stream {
     stream: yamux::Stream,
     unread: Unread,
+    unsent: Budget,
     /// yamux wakes nobody when this end closes the connection: so this tells who reads,
     reader: Closing,
     /// and who writes.
@@ -234,8 +246,18 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buffer);
-        Self::unless_closing(result, &mut self.writer, cx)
+        let this = &mut *self;
+        let result = this.unsent.poll_room(this.stream.id().val().into(), cx).map(|()| {
+            // It may go out before yamux says how much it took.
+            let (most, _) = buffer.split_at(buffer.len().min(MAX_FRAME));
+            this.unsent.more(most.len());
+            let written = Pin::new(&mut this.stream).poll_write(cx, most);
+            let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
+            this.unsent.less(most.len() - taken);
+            written
+        });
+        let result = if let Poll::Ready(written) = result { written } else { Poll::Pending };
+        Self::unless_closing(result, &mut this.writer, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

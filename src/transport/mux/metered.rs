@@ -1,4 +1,4 @@
-//! A connection of which what comes in is counted, and which is not read from while too much of it is unread.
+//! A connection of which what comes in and what goes out is counted, and which is not read from while too much of it is unread.
 
 use std::{
     io,
@@ -8,7 +8,10 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 
-use super::{gather::Gathered, unread::Unread};
+use super::{
+    gather::Gathered,
+    unread::{Budget, Unread},
+};
 
 /// The longest frame of data that is taken, in bytes. A longer one would not fit in what a stream may have unread at first;
 /// libp2p's implementations in Go, JavaScript and Rust send at most a quarter of it.
@@ -20,7 +23,7 @@ const WINDOW_UPDATE: u8 = 1;
 const SYN: u16 = 1;
 const RST: u16 = 8;
 
-/// Where in the frames of yamux what was read so far ends.
+/// Where in the frames of yamux what came or went so far ends.
 #[derive(Debug, Default)]
 struct Frames {
     header: [u8; HEADER],
@@ -30,6 +33,16 @@ struct Frames {
     body: usize,
 }
 
+/// A frame, of which the body is somewhere else.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    kind: u8,
+    flags: u16,
+    stream: u32,
+    /// Bytes of the body.
+    bytes: usize,
+}
+
 impl Frames {
     /// Whether the next byte begins a frame.
     const fn at_frame(&self) -> bool {
@@ -37,57 +50,65 @@ impl Frames {
     }
 
     /// Whether a frame has begun that is longer than any may be.
-    const fn is_too_long(&self) -> bool {
-        self.length == HEADER && self.kind() == DATA && self.data_length() > LONGEST
+    fn is_too_long(&self) -> bool {
+        self.length == HEADER && self.frame().bytes > LONGEST
     }
 
-    /// Goes through what was read, and notes each frame that is whole, and how much is there of one that is not.
-    fn take(&mut self, mut bytes: &[u8], unread: &Unread) {
+    /// Goes on to the end of the next frame, if it is among these bytes.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
         while !bytes.is_empty() {
             if let Some(rest) = self.header.get_mut(self.length..).filter(|rest| !rest.is_empty()) {
                 let taken = rest.len().min(bytes.len());
                 let (now, later) = bytes.split_at(taken);
                 rest.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-                (self.length, bytes) = (self.length + taken, later);
+                (self.length, *bytes) = (self.length + taken, later);
                 if self.length < HEADER {
-                    return;
+                    return None;
                 }
-                self.body = if self.kind() == DATA { self.data_length() } else { 0 };
+                self.body = self.frame().bytes;
             } else {
                 let taken = self.body.min(bytes.len());
-                (self.body, bytes) = (self.body - taken, bytes.split_at(taken).1);
+                (self.body, *bytes) = (self.body - taken, bytes.split_at(taken).1);
             }
             if self.length == HEADER && self.body == 0 {
-                self.note(unread);
                 self.length = 0;
+                return Some(self.frame());
             }
         }
+        None
+    }
+
+    /// Has counted what came: each frame that is whole, and how much is there of one that is not.
+    fn take(&mut self, mut bytes: &[u8], unread: &Unread) {
+        while let Some(frame) = self.next(&mut bytes) {
+            note(frame, unread);
+        }
         if self.length == HEADER {
-            unread.came_in_part(self.data_length() - self.body);
+            unread.came_in_part(self.frame().bytes - self.body);
         }
     }
 
-    /// Has the frame that is whole counted. One that yamux does not understand ends the connection.
-    fn note(&self, unread: &Unread) {
-        let [_, kind, high, low, a, b, c, d, ..] = self.header;
-        let (flags, stream) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
-        let is_of_stream = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
-        let bytes = if is_of_stream && kind == DATA { self.data_length() } else { 0 };
-        if is_of_stream && flags & SYN != 0 {
-            unread.opens(stream, bytes);
-        } else {
-            unread.came(stream, bytes);
+    const fn frame(&self) -> Frame {
+        let [_, kind, high, low, a, b, c, d, e, f, g, h] = self.header;
+        let length = u32::from_be_bytes([e, f, g, h]) as usize;
+        Frame {
+            kind,
+            flags: u16::from_be_bytes([high, low]),
+            stream: u32::from_be_bytes([a, b, c, d]),
+            bytes: if kind == DATA { length } else { 0 },
         }
     }
+}
 
-    const fn kind(&self) -> u8 {
-        let [_, kind, ..] = self.header;
-        kind
-    }
-
-    const fn data_length(&self) -> usize {
-        let [.., a, b, c, d] = self.header;
-        u32::from_be_bytes([a, b, c, d]) as usize
+/// Has a frame counted that came. One that yamux does not understand ends the connection.
+fn note(frame: Frame, unread: &Unread) {
+    let Frame { kind, flags, stream, bytes } = frame;
+    let is_of_stream = flags & RST == 0 && matches!(kind, DATA | WINDOW_UPDATE);
+    let bytes = if is_of_stream { bytes } else { 0 };
+    if is_of_stream && flags & SYN != 0 {
+        unread.opens(stream, bytes);
+    } else {
+        unread.came(stream, bytes);
     }
 }
 
@@ -95,13 +116,16 @@ impl Frames {
 #[derive(Debug)]
 pub(super) struct Metered<C> {
     connection: Gathered<C>,
-    frames: Frames,
+    came: Frames,
     unread: Unread,
+    went: Frames,
+    unsent: Budget,
 }
 
 impl<C> Metered<C> {
-    pub(super) fn new(connection: Gathered<C>, unread: Unread) -> Self {
-        Self { connection, frames: Frames::default(), unread }
+    /// What goes out is taken off `unsent`.
+    pub(super) fn new(connection: Gathered<C>, unread: Unread, unsent: Budget) -> Self {
+        Self { connection, came: Frames::default(), unread, went: Frames::default(), unsent }
     }
 }
 
@@ -112,7 +136,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.unread.poll_room(this.frames.at_frame(), cx).is_pending() {
+        if this.unread.poll_room(this.came.at_frame(), cx).is_pending() {
             // What is to go out does so, as if there were nothing to read.
             return match this.connection.poll_due(cx) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -120,10 +144,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
             };
         }
         let length = ready!(Pin::new(&mut this.connection).poll_read(cx, buffer))?;
-        if let Some(read) = buffer.get(..length) {
-            this.frames.take(read, &this.unread);
-        }
-        if this.frames.is_too_long() {
+        this.came.take(buffer.get(..length).unwrap_or_default(), &this.unread);
+        if this.came.is_too_long() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long")));
         }
         Poll::Ready(Ok(length))
@@ -132,8 +154,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.connection).poll_write(cx, buffer);
-        self.unread.block(written.is_pending());
+        let this = &mut *self;
+        let written = Pin::new(&mut this.connection).poll_write(cx, buffer);
+        this.unread.block(written.is_pending());
+        if let Poll::Ready(Ok(length)) = written {
+            let mut sent = buffer.get(..length).unwrap_or_default();
+            while let Some(frame) = this.went.next(&mut sent) {
+                this.unsent.less(frame.bytes);
+            }
+        }
         written
     }
 

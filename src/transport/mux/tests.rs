@@ -255,3 +255,33 @@ async fn who_waits_on_a_stream_is_told_when_this_end_closes_the_connection() {
     timeout(PATIENCE, writer).await.unwrap().unwrap().unwrap_err();
     idle.abort();
 }
+
+#[tokio::test]
+async fn what_its_peer_does_not_take_is_bounded_and_goes_out_whole_once_it_does() {
+    let budget = Budget::new(MOST);
+    let (near, mut far) = connected(&budget).await;
+    let unsent = far.unsent.clone();
+    let senders = sending(&mut far).await;
+    let _came = run(far);
+    until("as much is written as may be", || {
+        assert!(unsent.used() <= MAX_UNSENT + MAX_FRAME);
+        unsent.used() > MAX_UNSENT
+    })
+    .await;
+    // Whatever else the senders get to do.
+    for _ in 0..10 * STREAMS {
+        tokio::task::yield_now().await;
+    }
+    assert!(unsent.used() <= MAX_UNSENT + MAX_FRAME, "{}", unsent.used());
+    let mut came = run(near);
+    let mut readers = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = timeout(PATIENCE, came.recv()).await.unwrap().unwrap();
+        readers.push(tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await.unwrap() }));
+    }
+    for length in timeout(PATIENCE, join_all(readers)).await.unwrap() {
+        assert_eq!(length.unwrap(), LENGTH + 8);
+    }
+    drop(timeout(PATIENCE, join_all(senders)).await.unwrap());
+    assert_eq!(unsent.used(), 0);
+}

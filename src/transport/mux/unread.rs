@@ -25,7 +25,7 @@ const OF_FRAME: usize = 64;
 const OF_LIST: usize = 64;
 const SHORT_LIST: usize = 16;
 
-/// What all connections together may have unread. Clones share it.
+/// Bytes that may be held at a time, by all connections together or by all streams of one. Clones share it.
 #[derive(Debug, Clone)]
 pub(in crate::transport) struct Budget(Arc<Shared>);
 
@@ -34,12 +34,12 @@ struct Shared {
     most: usize,
     used: AtomicUsize,
     connections: AtomicU64,
-    /// The connections that wait for room.
+    /// Who waits for room, by number.
     waiting: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Budget {
-    /// So many bytes, and for each connection besides [`LEAST`], a frame, and what its streams take.
+    /// So many bytes. What is unread may be more by [`LEAST`], a frame, and what its streams take, for each connection.
     pub(in crate::transport) fn new(most: usize) -> Self {
         Self(Arc::new(Shared {
             most,
@@ -53,11 +53,11 @@ impl Budget {
         self.0.used.load(atomic::Ordering::SeqCst) <= self.0.most
     }
 
-    fn more(&self, bytes: usize) {
+    pub(super) fn more(&self, bytes: usize) {
         self.0.used.fetch_add(bytes, atomic::Ordering::SeqCst);
     }
 
-    fn less(&self, bytes: usize) {
+    pub(super) fn less(&self, bytes: usize) {
         let before = self.0.used.fetch_sub(bytes, atomic::Ordering::SeqCst);
         if before > self.0.most && before - bytes <= self.0.most {
             let waiting = std::mem::take(&mut *self.waiting());
@@ -65,12 +65,12 @@ impl Budget {
         }
     }
 
-    /// Ready if there is room; if not, the task of the connection is woken when there is.
-    fn poll_room(&self, connection: u64, cx: &Context<'_>) -> Poll<()> {
+    /// Ready if there is room; if not, the task is woken when there is, the latest of those with this number.
+    pub(super) fn poll_room(&self, number: u64, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
         }
-        self.waiting().insert(connection, cx.waker().clone());
+        self.waiting().insert(number, cx.waker().clone());
         // Room that was made just now woke those who waited before.
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
     }
