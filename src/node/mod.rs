@@ -31,6 +31,9 @@ const TARGET_NODES: usize = 8;
 /// On shutdown requests under way have this long.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Longer than comparing the largest tables takes over a slow link.
+const SYNC_PATIENCE: Duration = Duration::from_secs(900);
+
 /// How a node is set up.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -54,6 +57,8 @@ pub struct NodeConfig {
     pub rates: Rates,
     /// Mean pause between reconciliations with a random peer.
     pub sync_interval: Duration,
+    /// A reconciliation that brings nothing new for so long is ended: others wait for its place.
+    pub sync_patience: Duration,
 }
 
 impl NodeConfig {
@@ -71,6 +76,7 @@ impl NodeConfig {
             bootstrap: Vec::new(),
             rates: Rates::default(),
             sync_interval: Duration::from_secs(30),
+            sync_patience: SYNC_PATIENCE,
         }
     }
 }
@@ -193,6 +199,7 @@ impl Node {
             Arc::clone(&routes),
             clock.clone(),
             config.max_tables,
+            config.sync_patience,
         );
         let tasks = TaskTracker::new();
         let announces = serve::start(&service, inbox, &tasks, &work);

@@ -33,6 +33,7 @@ use crate::{
             streams::OpenError,
         },
         gossip::{News, Topic},
+        ip_limits::Origin,
     },
     wire::{frame::Frame, protocol_name},
 };
@@ -333,6 +334,14 @@ impl Handle {
             let _ = answer.send(event_loop.address_of(&peer));
         });
         address.await.ok().flatten()
+    }
+
+    /// Where a connected peer is, if it is known by its IP address.
+    pub async fn origin(&self, peer: PeerId) -> Option<Origin> {
+        let origin = self.ask(move |event_loop, answer| {
+            let _ = answer.send(event_loop.origin(&peer));
+        });
+        origin.await.ok().flatten()
     }
 
     /// Tells the listeners that a node has introduced itself.

@@ -62,6 +62,18 @@ enum Happened {
     Stuck,
 }
 
+impl Happened {
+    /// Whether it brought entries that are new here.
+    fn is_fruitful(&self) -> bool {
+        match self {
+            Happened::Answered { response: Response::Entries { entries, .. }, .. } => {
+                entries.iter().any(|entry| entry.outcome == Outcome::Stored)
+            }
+            _ => false,
+        }
+    }
+}
+
 type Task<'a> = Pin<Box<dyn Future<Output = Happened> + Send + 'a>>;
 
 /// Reconciles one table with one peer, beginning with what the peer said of it if it was asked.
@@ -81,6 +93,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
     };
     let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();
     let mut outputs = session.handle(Event::Wake, Duration::ZERO);
+    let mut fruitless_since = started;
     loop {
         for output in outputs.drain(..) {
             match output {
@@ -108,11 +121,19 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
             }
         }
         let Some(wake) = session.next_wake() else { return session.report().clone() };
+        let end = fruitless_since + context.patience;
         let happened = tokio::select! {
             Some(happened) = tasks.next() => Some(happened),
-            () = tokio::time::sleep_until(started + wake) => None,
+            () = tokio::time::sleep_until(end.min(started + wake)) => None,
         };
         let now = started.elapsed();
+        if happened.as_ref().is_some_and(Happened::is_fruitful) {
+            fruitless_since = Instant::now();
+        } else if Instant::now() >= end {
+            tracing::debug!(%peer, %table, "a reconciliation brings nothing new: others have its place");
+            outputs = session.handle(Event::Close, now);
+            continue;
+        }
         outputs = match happened {
             None if session.is_decoding() => {
                 // Only when the node shuts down it does not come back.

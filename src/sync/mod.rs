@@ -32,9 +32,11 @@ use crate::{
     clock::Clock,
     ingest::{Gate, Mirror},
     store::Store,
-    swarm::{Conduct, Event, Handle, routes::Routes},
+    swarm::{Conduct, Event, Handle, ip_limits::Origin, routes::Routes},
 };
 
+/// Peers of one address that are reconciled with at the same time: there are few places.
+const MAX_OF_ORIGIN: usize = 2;
 /// Hints that a peer has more; further ones are dropped, since the periodic round finds the same.
 const MAX_HINTS: usize = 64;
 /// Tables of peers of which it is kept that they were paged through.
@@ -49,6 +51,8 @@ pub struct Context {
     pub(crate) routes: Arc<Routes>,
     pub(crate) clock: Clock,
     pub(crate) max_tables: usize,
+    /// How long a reconciliation may bring nothing new.
+    patience: Duration,
     seen: Mutex<Seen>,
     residuals: Mutex<Residuals<PeerId>>,
     /// Tables of peers that were paged through: whatever differs now is not had by doing it again.
@@ -83,7 +87,8 @@ pub struct Totals {
 }
 
 impl Context {
-    /// A context, and the receiver of its hints for [`run`].
+    /// A context, and the receiver of its hints for [`run`]. A reconciliation that brings nothing new for as long as `patience` is
+    /// ended.
     #[must_use]
     pub fn new(
         swarm: Handle,
@@ -92,6 +97,7 @@ impl Context {
         routes: Arc<Routes>,
         clock: Clock,
         max_tables: usize,
+        patience: Duration,
     ) -> (Arc<Self>, mpsc::Receiver<PeerId>) {
         let (hints, hinted) = mpsc::channel(MAX_HINTS);
         let context = Self {
@@ -101,6 +107,7 @@ impl Context {
             routes,
             clock,
             max_tables,
+            patience,
             seen: Mutex::new(Seen::new()),
             residuals: Mutex::default(),
             paged: Mutex::new(LruCache::new(MAX_PAGED)),
@@ -237,6 +244,21 @@ impl Context {
     }
 }
 
+/// A peer that is reconciled with.
+struct Running {
+    peer: PeerId,
+    origin: Option<Origin>,
+    /// It is not connected any more.
+    gone: CancellationToken,
+}
+
+/// Whether those of an origin have their places already.
+fn is_crowded<'a>(running: impl Iterator<Item = &'a Running>, origin: Option<Origin>) -> bool {
+    // This machine is shared by all its users.
+    origin.is_some_and(|origin| !origin.is_loopback())
+        && running.filter(|with| with.origin == origin).count() >= MAX_OF_ORIGIN
+}
+
 /// Reconciles with whom the schedule says until `shutdown`; `interval` is the mean pause between rounds with a
 /// random peer.
 pub async fn run(
@@ -250,9 +272,15 @@ pub async fn run(
     let mut schedule = Schedule::with_period(interval, Duration::ZERO, &mut rng);
     let mut events = context.swarm.events();
     let mut sessions: JoinSet<Report> = JoinSet::new();
-    let mut peers: HashMap<Id, (PeerId, CancellationToken)> = HashMap::new();
+    let mut running: HashMap<Id, Running> = HashMap::new();
     loop {
         while let Some(peer) = schedule.poll(started.elapsed(), &mut rng) {
+            let origin = context.swarm.origin(peer).await;
+            if is_crowded(running.values(), origin) {
+                // A later round comes back to it.
+                schedule.finished(&peer, &Report::default(), started.elapsed());
+                continue;
+            }
             let (context, gone) = (Arc::clone(&context), CancellationToken::new());
             let lost = gone.clone();
             let session = sessions.spawn(async move {
@@ -261,7 +289,7 @@ pub async fn run(
                     report = context.reconcile(peer) => report,
                 }
             });
-            peers.insert(session.id(), (peer, gone));
+            running.insert(session.id(), Running { peer, origin, gone });
         }
         context.lock_totals().running = sessions.len() as u64;
         let wake = schedule.next_wake().map(|at| started + at);
@@ -277,7 +305,7 @@ pub async fn run(
                 Ok(Event::Introduced { peer }) => schedule.connected(peer, started.elapsed()),
                 Ok(Event::Lost { peer }) => {
                     schedule.disconnected(&peer, started.elapsed());
-                    peers.values().filter(|(with, _)| *with == peer).for_each(|(_, gone)| gone.cancel());
+                    running.values().filter(|with| with.peer == peer).for_each(|with| with.gone.cancel());
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {
@@ -295,7 +323,7 @@ pub async fn run(
                     // It panicked, which must not keep its place in the schedule.
                     Err(error) => (error.id(), Report::default()),
                 };
-                if let Some((peer, _)) = peers.remove(&id) {
+                if let Some(Running { peer, .. }) = running.remove(&id) {
                     schedule.finished(&peer, &report, started.elapsed());
                 }
             }
@@ -304,4 +332,24 @@ pub async fn run(
     }
     // What was fetched is stored; the rest is fetched another time.
     sessions.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_address_does_not_take_all_places() {
+        let origin = |ip: &str| Some(Origin::of(ip.parse().unwrap()));
+        let with =
+            |ip| Running { peer: PeerId::random(), origin: origin(ip), gone: CancellationToken::new() };
+        let mut running = vec![with("198.51.100.1"), with("127.0.0.1"), with("127.0.0.1")];
+        assert!(!is_crowded(running.iter(), origin("198.51.100.1")));
+        running.push(with("198.51.100.1"));
+        assert!(is_crowded(running.iter(), origin("198.51.100.1")));
+        assert!(!is_crowded(running.iter(), origin("198.51.100.2")));
+        assert!(!is_crowded(running.iter(), origin("127.0.0.1")) && !is_crowded(running.iter(), None));
+    }
 }

@@ -1,7 +1,7 @@
 //! Reconciliation in its fast form, and with peers that lie: what they spoil is not stored, and comes from honest ones
 //! all the same.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::identity::Keypair;
@@ -147,6 +147,44 @@ async fn pages_against_the_rules_and_empty_promises_count_against_the_peer() {
         liar.connect(&victim.address).await.unwrap();
         until(&format!("{name}: the liar is found out"), || async { fallen(&victim, &liar).await }).await;
     }
+    assert_comes_from_an_honest_node(&network, &victim, &good).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_brings_nothing_new_does_not_keep_others_waiting() {
+    let network = network();
+    let victim = TestNode::with(&network, &[], |config| {
+        config.mirror = Mirror::Only(Arc::new(BTreeSet::from([table_id(table())])));
+        config.sync_patience = Duration::from_secs(1);
+    })
+    .await;
+    let good = entry(&network, table(), key(1).public_key(), "good");
+    let (id, bits) = (good.id(), network.bucket_bits);
+    // As many as are reconciled with at the same time: each lists an entry, and lets whoever asks for it wait for half a minute, again
+    // and again.
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let key = Keypair::generate_ed25519();
+        let record = Blob::try_from(signed_bytes(&key, &network)).unwrap();
+        let answer: Answer = Arc::new(move |operation, request| match operation {
+            Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
+            Index::NAME => {
+                let request: IndexRequest = lenient::from_slice(request).unwrap();
+                let mut response = IndexResponse::default();
+                if request.bucket.is_some() {
+                    response.ids = List::try_from(vec![id]).unwrap();
+                } else {
+                    response.buckets = List::try_from(vec![summary(&[id], bits)]).unwrap();
+                }
+                ok(response)
+            }
+            _ => Vec::new(),
+        });
+        let (slow, _) = Peer::hanging(&network, key, answer);
+        slow.connect(&victim.address).await.unwrap();
+        all.push(slow);
+    }
+    until("it has waited for each of them", || async { totals(&victim).await.sessions >= 4 }).await;
     assert_comes_from_an_honest_node(&network, &victim, &good).await;
 }
 
