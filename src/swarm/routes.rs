@@ -21,6 +21,8 @@ use crate::swarm::address::{Scope, is_reachable_from, scope};
 
 /// Records that are kept.
 const MAX_ROUTES: usize = 4096;
+/// Bytes of them: a record can be 12 KiB, and records are free to make.
+const MAX_BYTES: usize = 16 << 20;
 /// A node that nobody met for so long is forgotten, in seconds.
 const EXPIRY: u64 = 14 * 86_400;
 /// A record that claims to be made later than this from now is refused, in seconds.
@@ -50,6 +52,11 @@ impl Route {
             Some(seen_at) => is_reachable_from(address, seen_at),
             None => scope(address) == Some(Scope::World),
         })
+    }
+
+    /// What it takes as it was signed; about as much once more as it was read.
+    fn bytes(&self) -> usize {
+        self.signed.encoded().len()
     }
 
     /// What it says of itself.
@@ -154,13 +161,20 @@ impl Routes {
     }
 
     fn keep(routes: &mut HashMap<PeerId, Route>, route: Route) {
-        if routes.len() >= MAX_ROUTES && !routes.contains_key(&route.peer) {
-            // Records are free to make: hearsay must not push out nodes that were met.
+        let earlier = routes.remove(&route.peer);
+        let mut bytes = routes.values().map(Route::bytes).sum::<usize>() + route.bytes();
+        while routes.len() >= MAX_ROUTES || bytes > MAX_BYTES {
+            // Hearsay must not push out nodes that were met.
             let worst = routes.values().min_by_key(|r| (r.met, r.seen)).map(|r| (r.peer, r.met));
-            match worst {
-                Some((peer, met)) if route.met || !met => routes.remove(&peer),
-                _ => return,
+            let Some(gone) =
+                worst.and_then(|(peer, met)| (route.met || !met).then(|| routes.remove(&peer))?)
+            else {
+                if let Some(earlier) = earlier {
+                    routes.insert(earlier.peer, earlier);
+                }
+                return;
             };
+            bytes -= gone.bytes();
         }
         routes.insert(route.peer, route);
     }
@@ -252,3 +266,54 @@ impl Routes {
 
 type Row = Blob<{ limits::MAX_RECORD_BYTES }>;
 type Teller = Blob<{ limits::MAX_ADDRESS_BYTES }>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// A record as long as may be, or short.
+    fn record(network: &NetworkId, is_long: bool) -> (PeerId, Bytes) {
+        let key = Keypair::generate_ed25519();
+        let (addresses, tables) = if is_long { (8, 256) } else { (0, 1) };
+        let table = |number: u64| {
+            let mut id = [0; 32];
+            id.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+            TableId::from_bytes(id)
+        };
+        let record = NodeRecord {
+            key: key.clone().try_into_ed25519().unwrap().public().to_bytes(),
+            sequence: NOW,
+            addresses: vec![vec![7; limits::MAX_ADDRESS_BYTES]; addresses],
+            tables: Some((0..tables).map(table).collect()),
+            horizon: 0,
+            puts_per_minute: 1,
+        };
+        let signed = record.sign(network, |message| key.sign(message).unwrap().try_into().unwrap()).unwrap();
+        (key.public().to_peer_id(), signed.encoded().clone())
+    }
+
+    #[test]
+    fn many_long_records_push_out_each_other_and_nobody_who_was_met() {
+        let network = NetworkId::from_bytes([1; 32]);
+        let routes = Routes::new(network, PeerId::random());
+        let (honest, encoded) = record(&network, false);
+        routes.met(honest, encoded, None, NOW - 10).unwrap();
+        let flood: Vec<_> = (0..1700).map(|_| record(&network, true)).collect();
+        for (_, encoded) in &flood {
+            routes.heard(encoded.clone(), None, NOW).unwrap();
+        }
+        let bytes = || routes.lock().values().map(Route::bytes).sum::<usize>();
+        assert!(bytes() <= MAX_BYTES && bytes() > MAX_BYTES - limits::MAX_RECORD_BYTES);
+        assert!(routes.of(&honest).is_some());
+        // Who is met has room, and is not pushed out by one of those that nobody met.
+        let (peer, encoded) = flood.first().unwrap();
+        routes.met(*peer, encoded.clone(), None, NOW).unwrap();
+        assert!(routes.of(peer).is_some_and(|route| route.met) && bytes() <= MAX_BYTES);
+    }
+}
