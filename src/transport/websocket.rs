@@ -6,7 +6,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -36,6 +39,9 @@ use super::Tcp;
 
 /// The longest message, in bytes: three times what libp2p's Noise sends at once.
 const MAX_MESSAGE: usize = 256 << 10;
+
+/// What a server may say before it speaks WebSocket, in bytes.
+const MAX_GREETING: usize = 16 << 10;
 
 /// A stream of bytes over WebSocket, whoever began it.
 pub(super) type Connection = Either<<websocket::Config<Tcp> as libp2p::Transport>::Output, Bytes>;
@@ -167,9 +173,11 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let left = Arc::new(AtomicUsize::new(MAX_GREETING));
+        let stream = Limited { stream, left: Arc::clone(&left) };
         let mut client = Client::new(BufReader::new(stream), &self.host, &self.path);
         match client.handshake().await.map_err(io::Error::other)? {
-            ServerResponse::Accepted { .. } => {}
+            ServerResponse::Accepted { .. } => left.store(usize::MAX, Ordering::Relaxed),
             ServerResponse::Redirect { status_code, .. } | ServerResponse::Rejected { status_code } => {
                 return Err(io::Error::other(format!("no WebSocket, but HTTP status {status_code}")));
             }
@@ -189,19 +197,99 @@ impl Server {
                 }
             }
         });
-        let sink = sink::unfold(sender, async |mut sender, message: Vec<u8>| {
-            sender.send_binary_mut(message).await.map_err(io::Error::other)?;
-            sender.flush().await.map_err(io::Error::other)?;
+        let sink = sink::unfold(sender, async |mut sender, outgoing| {
+            match outgoing {
+                Outgoing::Message(message) => {
+                    sender.send_binary_mut(message).await.map_err(io::Error::other)?;
+                    sender.flush().await.map_err(io::Error::other)?;
+                }
+                Outgoing::Close => sender.close().await.map_err(io::Error::other)?,
+            }
             Ok(sender)
         });
-        Ok(Bytes { reader: Box::pin(messages.boxed().into_async_read()), writer: Box::pin(sink) })
+        let reader = Box::pin(messages.boxed().into_async_read());
+        Ok(Bytes { reader, writer: Some(Box::pin(sink)), is_closing: false })
     }
 }
+
+/// A stream of which so much is read at most.
+struct Limited<S> {
+    stream: S,
+    left: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a greeting is too long")));
+        }
+        let (buffer, _) = buffer.split_at_mut(buffer.len().min(left));
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.left.fetch_sub(read, Ordering::Relaxed);
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+enum Outgoing {
+    Message(Vec<u8>),
+    Close,
+}
+
+type Writer = Pin<Box<dyn Sink<Outgoing, Error = io::Error> + Send>>;
 
 /// The bytes of the messages that come, and of those that are sent.
 pub(super) struct Bytes {
     reader: Pin<Box<dyn AsyncRead + Send>>,
-    writer: Pin<Box<dyn Sink<Vec<u8>, Error = io::Error> + Send>>,
+    /// None once it failed: it must not be asked again.
+    writer: Option<Writer>,
+    is_closing: bool,
+}
+
+impl Bytes {
+    /// What the writer says, as long as it has not failed.
+    fn with_writer<T>(
+        &mut self,
+        act: impl FnOnce(&mut Writer) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(writer) = &mut self.writer else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let result = act(writer);
+        if let Poll::Ready(Err(_)) = result {
+            self.writer = None;
+        }
+        result
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: impl FnOnce() -> Outgoing,
+    ) -> Poll<io::Result<()>> {
+        self.with_writer(|writer| {
+            ready!(writer.poll_ready_unpin(cx))?;
+            Poll::Ready(writer.start_send_unpin(outgoing()))
+        })
+    }
 }
 
 impl AsyncRead for Bytes {
@@ -216,18 +304,21 @@ impl AsyncRead for Bytes {
 
 impl AsyncWrite for Bytes {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.writer.poll_ready_unpin(cx))?;
         let (message, _) = buffer.split_at(buffer.len().min(MAX_MESSAGE));
-        self.writer.start_send_unpin(message.to_vec())?;
+        ready!(self.poll_send(cx, || Outgoing::Message(message.to_vec())))?;
         Poll::Ready(Ok(message.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_flush_unpin(cx)
+        self.with_writer(|writer| writer.poll_flush_unpin(cx))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_close_unpin(cx)
+        if !self.is_closing {
+            ready!(self.poll_send(cx, || Outgoing::Close))?;
+            self.is_closing = true;
+        }
+        self.with_writer(|writer| writer.poll_flush_unpin(cx))
     }
 }
 

@@ -95,27 +95,35 @@ fn header(length: usize) -> Vec<u8> {
     [&[0x82, 127][..], &(length as u64).to_be_bytes()].concat()
 }
 
-/// What comes of a server that says it will send a message of so many bytes, and sends ten.
-async fn announced(length: usize) -> Option<io::Result<usize>> {
+/// Who greets a dialer on a stream, and then does as it likes.
+async fn greet(listener: TcpListener) -> tokio::net::TcpStream {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut server = Handshake::new(stream.compat());
+    let request = server.receive_request().await.unwrap();
+    let response = Response::Accept { key: request.key(), protocol: None };
+    server.send_response(&response).await.unwrap();
+    server.into_inner().into_inner()
+}
+
+async fn listen() -> (TcpListener, Multiaddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("/ip4/127.0.0.1/tcp/{}/ws", listener.local_addr().unwrap().port());
+    (listener, address.parse().unwrap())
+}
+
+/// What comes of a server that says it will send a message of so many bytes, and sends some of it.
+async fn announced(length: usize, sent: usize) -> io::Result<usize> {
+    let (listener, address) = listen().await;
     let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut server = Handshake::new(stream.compat());
-        let request = server.receive_request().await.unwrap();
-        let response = Response::Accept { key: request.key(), protocol: None };
-        server.send_response(&response).await.unwrap();
-        let mut stream = server.into_inner();
-        stream.write_all(&[header(length), vec![7; 10]].concat()).await.unwrap();
-        // Nothing more until the other end has enough.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let mut stream = greet(listener).await;
+        let bytes = [header(length), vec![7; sent]].concat();
+        // The other end may have enough before all of it is there.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await;
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
     });
     let mut dialer = Transport::new(tcp(), tcp()).unwrap();
-    let mut connection = dial(&mut dialer, &address.parse().unwrap()).await.unwrap();
-    let mut bytes = [0; 100];
-    let read = connection.read(&mut bytes);
-    let read =
-        if length > MAX_MESSAGE { Some(timeout(PATIENCE, read).await.unwrap()) } else { read.now_or_never() };
+    let mut connection = dial(&mut dialer, &address).await.unwrap();
+    let read = timeout(PATIENCE, connection.read(&mut [0; 100])).await.unwrap();
     drop(connection);
     server.await.unwrap();
     read
@@ -123,9 +131,59 @@ async fn announced(length: usize) -> Option<io::Result<usize>> {
 
 #[tokio::test]
 async fn nothing_is_kept_ready_for_what_a_server_says_that_it_will_send() {
-    assert!(announced(MAX_MESSAGE + 1).await.unwrap().is_err());
-    assert!(announced(200 << 20).await.unwrap().is_err());
-    assert!(announced(MAX_MESSAGE).await.is_none(), "it waits for the rest");
+    assert!(announced(MAX_MESSAGE + 1, 10).await.is_err());
+    assert!(announced(200 << 20, 10).await.is_err());
+    assert_eq!(announced(MAX_MESSAGE, MAX_MESSAGE).await.unwrap(), 100);
+}
+
+#[tokio::test]
+async fn a_greeting_without_end_is_not_listened_to() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let start = b"HTTP/1.1 101 Switching Protocols\r\nX: ".to_vec();
+        let bytes = [start, vec![b'a'; 10 << 20]].concat();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.is_err()
+    });
+    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    assert!(dial(&mut dialer, &address).await.is_err());
+    assert!(server.await.unwrap(), "the dialer closed it before all of it was there");
+}
+
+#[tokio::test]
+async fn a_connection_that_broke_says_so_as_often_as_it_is_asked() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(greet(listener));
+    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut connection = dial(&mut dialer, &address).await.unwrap();
+    drop(server.await.unwrap());
+    let failed = async {
+        while connection.write_all(&[7; 100_000]).await.is_ok() {
+            if connection.flush().await.is_err() {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, failed).await.unwrap();
+    assert!(connection.write(&[7]).await.is_err());
+    assert!(connection.flush().await.is_err());
+    assert!(connection.close().await.is_err());
+}
+
+#[tokio::test]
+async fn the_other_end_hears_that_a_connection_is_closed() {
+    let (listener, address) = listen().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, mut bytes) = (greet(listener).await, Vec::new());
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap();
+        bytes
+    });
+    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut connection = dial(&mut dialer, &address).await.unwrap();
+    timeout(PATIENCE, connection.close()).await.unwrap().unwrap();
+    drop(connection);
+    // A frame of the kind that closes, from a client.
+    assert_eq!(server.await.unwrap().first(), Some(&0x88));
 }
 
 #[tokio::test]
