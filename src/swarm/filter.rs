@@ -18,14 +18,14 @@ use libp2p::{
 pub(crate) use self::{candidates::Candidates, dial_backs::DialBacks, pushes::Pushes};
 
 /// What reaches a behaviour, and what it may do.
-pub(crate) trait Filter: 'static {
+pub(crate) trait Filter<B: NetworkBehaviour>: 'static {
     /// Whether it hears of this.
     fn hears(&mut self, _: &FromSwarm<'_>) -> bool {
         true
     }
 
-    /// Whether it hears what comes on a connection.
-    fn takes(&mut self, _: ConnectionId) -> bool {
+    /// Whether it hears what comes of a peer on a connection.
+    fn takes(&mut self, _: PeerId, _: ConnectionId, _: &THandlerOutEvent<B>) -> bool {
         true
     }
 
@@ -51,7 +51,7 @@ impl<B, F> Filtered<B, F> {
     }
 }
 
-impl<B: NetworkBehaviour, F: Filter> NetworkBehaviour for Filtered<B, F> {
+impl<B: NetworkBehaviour, F: Filter<B>> NetworkBehaviour for Filtered<B, F> {
     type ConnectionHandler = B::ConnectionHandler;
     type ToSwarm = B::ToSwarm;
 
@@ -108,7 +108,7 @@ impl<B: NetworkBehaviour, F: Filter> NetworkBehaviour for Filtered<B, F> {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        if self.filter.takes(connection) {
+        if self.filter.takes(peer, connection, &event) {
             self.behaviour.on_connection_handler_event(peer, connection, event);
         }
     }

@@ -114,9 +114,15 @@ impl EventLoop {
         if *subscribers > 1 {
             return;
         }
-        if topic != Topic::NewTables && self.topics.len() >= guard::MAX_TOPICS {
+        self.join(topic);
+    }
+
+    /// Takes part in a topic, if it is not one too many. The topic of new tables has its place.
+    fn join(&mut self, topic: Topic) {
+        if topic != Topic::NewTables && self.guard.joined() >= guard::MAX_TOPICS - 1 {
             return tracing::debug!(?topic, "too many topics: of these entries only reconciliation tells");
         }
+        let name = topic.name(&self.network);
         self.guard.join(name.hash());
         if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&name) {
             tracing::warn!(?topic, %error, "cannot subscribe to announces");
@@ -131,6 +137,10 @@ impl EventLoop {
             self.topics.remove(&name.hash());
             self.guard.leave(&name.hash());
             self.swarm.behaviour_mut().gossip.unsubscribe(&name);
+            let mut others = self.topics.iter().filter(|(name, _)| !self.guard.has_joined(name));
+            if let Some(topic) = others.next().map(|(_, (topic, _))| *topic) {
+                self.join(topic);
+            }
         }
     }
 
@@ -152,12 +162,14 @@ impl EventLoop {
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, source, acceptance);
     }
 
-    /// If there were too many messages since the last time, blames who sent a large part of them.
+    /// If there were too many messages since the last time, blames who sent the most of them.
     pub(super) fn count_gossip(&mut self) {
         let too_many = self.guard.renew();
-        let told = self.peers.iter_mut().map(|(id, peer)| (*id, std::mem::take(&mut peer.told)));
-        let to_blame = told.filter(|(_, told)| too_many && *told > guard::TOO_MANY);
-        for (peer, _) in to_blame.collect::<Vec<_>>() {
+        let told = self.peers.iter_mut().map(|(id, peer)| (std::mem::take(&mut peer.told), *id));
+        if let Some((told, peer)) = told.max()
+            && too_many
+            && told > guard::TOO_MANY
+        {
             self.report(peer, Conduct::Misbehaviour);
         }
     }

@@ -89,6 +89,8 @@ const MAX_PENDING: u32 = 4;
 const PENDING_QUIC: u32 = 2;
 /// and this part of those that are. What waits for a peer to take it is not bounded over all connections of QUIC.
 const QUIC: u32 = 4;
+/// This part of the places of connections that this node opens is for names: many of them may be one host.
+const NAMED: u32 = 2;
 
 /// Somebody has enough connections already.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +108,8 @@ enum Whose {
     Peer,
     #[error("over QUIC")]
     Quic,
+    #[error("to names")]
+    Named,
 }
 
 /// Counts of something that are not 0.
@@ -138,6 +142,8 @@ struct Connection {
     /// Who it is from, unless that is this machine, or nobody knows.
     origin: Option<Origin>,
     is_inbound_quic: bool,
+    /// Whether this node dialed a name, of which it does not hear where it leads.
+    is_named: bool,
 }
 
 #[derive(Debug)]
@@ -147,6 +153,7 @@ pub(crate) struct Behaviour {
     of_origin: Counts<Origin>,
     of_peer: Counts<PeerId>,
     quic: u32,
+    named: u32,
     /// Of those that are being set up: where from, and whether over QUIC.
     pending: HashMap<ConnectionId, (Origin, bool)>,
 }
@@ -154,7 +161,15 @@ pub(crate) struct Behaviour {
 impl Behaviour {
     pub(crate) fn new(limits: Limits) -> Self {
         let (of_origin, of_peer) = (Counts(HashMap::new()), Counts(HashMap::new()));
-        Self { limits, connections: HashMap::new(), of_origin, of_peer, quic: 0, pending: HashMap::new() }
+        Self {
+            limits,
+            connections: HashMap::new(),
+            of_origin,
+            of_peer,
+            quic: 0,
+            named: 0,
+            pending: HashMap::new(),
+        }
     }
 
     /// An origin that opens connections and never finishes them must not take all places of those that are set up.
@@ -170,18 +185,29 @@ impl Behaviour {
         let count = |counts: &dyn Fn(&(Origin, bool)) -> bool| {
             u32::try_from(self.pending.values().filter(|pending| counts(pending)).count()).unwrap_or(u32::MAX)
         };
-        at_most(MAX_PENDING, count(&|(of, _)| *of == origin), Whose::Origin(origin))?;
+        // Who claims to be somebody over QUIC does not keep him from TCP.
+        at_most(MAX_PENDING, count(&|pending| *pending == (origin, is_quic)), Whose::Origin(origin))?;
         if is_quic {
             let most = (self.limits.pending_incoming / PENDING_QUIC).max(1);
             at_most(most, count(&|(_, is_quic)| *is_quic), Whose::Quic)?;
-            at_most((self.limits.established_incoming / QUIC).max(1), self.quic, Whose::Quic)?;
+            at_most(self.most_quic(), self.quic, Whose::Quic)?;
         }
         self.pending.insert(connection, (origin, is_quic));
         Ok(())
     }
 
+    fn most_quic(&self) -> u32 {
+        (self.limits.established_incoming / QUIC).max(1)
+    }
+
     fn enter(&mut self, id: ConnectionId, connection: Connection) -> Result<(), Exceeded> {
-        let Connection { peer, origin, is_inbound_quic } = connection;
+        let Connection { peer, origin, is_inbound_quic, is_named } = connection;
+        if is_inbound_quic {
+            at_most(self.most_quic(), self.quic, Whose::Quic)?;
+        }
+        if is_named {
+            at_most((self.limits.established_outgoing / NAMED).max(1), self.named, Whose::Named)?;
+        }
         at_most(self.limits.established_per_peer, self.of_peer.of(&peer), Whose::Peer)?;
         if let Some(origin) = origin {
             let per_ip = self.limits.per_ip;
@@ -191,6 +217,7 @@ impl Behaviour {
         }
         self.of_peer.more(peer);
         self.quic += u32::from(is_inbound_quic);
+        self.named += u32::from(is_named);
         self.connections.insert(id, connection);
         Ok(())
     }
@@ -199,6 +226,7 @@ impl Behaviour {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.of_peer.less(&connection.peer);
         self.quic -= u32::from(connection.is_inbound_quic);
+        self.named -= u32::from(connection.is_named);
         if let Some(origin) = connection.origin {
             self.of_origin.less(&origin);
         }
@@ -241,7 +269,7 @@ impl NetworkBehaviour for Behaviour {
         self.pending.remove(&connection);
         let origin = counted(Origin::of_connection(local, remote));
         let is_inbound_quic = origin.is_some() && is_quic(remote);
-        let counts = Connection { peer, origin, is_inbound_quic };
+        let counts = Connection { peer, origin, is_inbound_quic, is_named: false };
         self.enter(connection, counts).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
@@ -254,8 +282,9 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let origin = counted(Origin::of_multiaddr(address));
-        let counts = Connection { peer, origin, is_inbound_quic: false };
+        let origin = Origin::of_multiaddr(address);
+        let is_named = origin.is_none();
+        let counts = Connection { peer, origin: counted(origin), is_inbound_quic: false, is_named };
         self.enter(connection, counts).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
@@ -374,5 +403,40 @@ mod tests {
             (0..400).filter(|number| enters(&mut all, *number, LOCAL, &remote(*number, "/udp/1/quic-v1")));
         assert_eq!(held.count(), (limits.established_incoming / QUIC) as usize);
         assert!(enters(&mut all, 1000, LOCAL, &remote(40, "/tcp/1")));
+        // Those that began before were also too many.
+        let mut all = behaviour(8, 8);
+        let local: Multiaddr = LOCAL.parse().unwrap();
+        let begun: Vec<Multiaddr> =
+            (0..60).map(|number| remote(number, "/udp/1/quic-v1").parse().unwrap()).collect();
+        for (number, address) in begun.iter().enumerate() {
+            all.knock(ConnectionId::new_unchecked(number), &local, address).unwrap();
+        }
+        let held = begun.iter().enumerate().filter(|(number, address)| {
+            let (id, peer) = (ConnectionId::new_unchecked(*number), PeerId::random());
+            all.handle_established_inbound_connection(id, peer, &local, address).is_ok()
+        });
+        assert_eq!(held.count(), (limits.established_incoming / QUIC) as usize);
+    }
+
+    #[test]
+    fn who_claims_an_address_over_quic_does_not_keep_it_from_tcp() {
+        let mut all = behaviour(8, 8);
+        let (local, claimed) = (LOCAL.parse().unwrap(), "/ip4/192.0.2.1/udp/1/quic-v1".parse().unwrap());
+        let knocks =
+            (0..10).filter(|id| all.knock(ConnectionId::new_unchecked(*id), &local, &claimed).is_ok());
+        assert_eq!(knocks.count(), MAX_PENDING as usize);
+        assert!(enters(&mut all, 100, LOCAL, "/ip4/192.0.2.1/tcp/1"));
+    }
+
+    #[test]
+    fn names_get_a_part_of_the_places() {
+        let mut all = behaviour(8, 8);
+        let mut dials = |number: usize| {
+            let to = format!("/dns4/host{number}.example.org/tcp/1").parse().unwrap();
+            let (id, peer) = (ConnectionId::new_unchecked(number), PeerId::random());
+            all.handle_established_outbound_connection(id, peer, &to, Endpoint::Dialer, PortUse::New).is_ok()
+        };
+        let dialed = (0..200).filter(|number| dials(*number)).count();
+        assert_eq!(dialed, (Limits::default().established_outgoing / NAMED) as usize);
     }
 }

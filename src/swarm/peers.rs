@@ -19,6 +19,8 @@ const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 pub(super) struct Peer {
     pub(super) address: Multiaddr,
     origin: Option<Origin>,
+    /// Whether it is reached through a relay alone.
+    is_relayed: bool,
     inbound: bool,
     connections: HashSet<ConnectionId>,
     agent: String,
@@ -26,7 +28,7 @@ pub(super) struct Peer {
     pub(super) serves: bool,
     pub(super) relays: bool,
     /// Messages of gossip lately.
-    pub(super) told: u32,
+    pub(super) told: usize,
 }
 
 impl EventLoop {
@@ -34,6 +36,7 @@ impl EventLoop {
         let known = self.peers.entry(peer).or_insert_with(|| Peer {
             address: endpoint.get_remote_address().clone(),
             origin: Origin::of_endpoint(endpoint),
+            is_relayed: endpoint.is_relayed(),
             inbound: endpoint.is_listener(),
             connections: HashSet::new(),
             agent: String::new(),
@@ -43,6 +46,11 @@ impl EventLoop {
             told: 0,
         });
         known.connections.insert(connection);
+        if known.is_relayed && !endpoint.is_relayed() {
+            known.address = endpoint.get_remote_address().clone();
+            known.origin = Origin::of_endpoint(endpoint);
+            known.is_relayed = false;
+        }
         if known.connections.len() == 1 || !endpoint.is_relayed() {
             self.idle.connected(peer);
         }

@@ -76,8 +76,15 @@ impl Happened {
 
 type Task<'a> = Pin<Box<dyn Future<Output = Happened> + Send + 'a>>;
 
-/// Reconciles one table with one peer, beginning with what the peer said of it if it was asked.
-pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: Option<Lead>) -> Report {
+/// Reconciles one table with one peer, beginning with what the peer said of it if it was asked. It ends when nothing new came for too
+/// long, counted from `fruitless_since`.
+pub(super) async fn run(
+    context: &Context,
+    peer: PeerId,
+    table: TableId,
+    lead: Option<Lead>,
+    fruitless_since: &mut Instant,
+) -> Report {
     let started = Instant::now();
     let network = context.swarm.network();
     let setup = Setup {
@@ -93,7 +100,7 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
     };
     let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();
     let mut outputs = session.handle(Event::Wake, Duration::ZERO);
-    let mut fruitless_since = started;
+    let mut is_fruitless = false;
     loop {
         for output in outputs.drain(..) {
             match output {
@@ -112,7 +119,10 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
                 Output::Residual { since, residual } => {
                     context.lock_residuals().remember(&peer, table, since, residual);
                 }
-                Output::Done(report) => {
+                Output::Done(mut report) => {
+                    if is_fruitless {
+                        report.end = End::Cut(Cut::TooSlow);
+                    }
                     if report.end == End::Cut(Cut::Paged) {
                         context.lock_paged().put((peer, table), ());
                     }
@@ -121,16 +131,17 @@ pub(super) async fn run(context: &Context, peer: PeerId, table: TableId, lead: O
             }
         }
         let Some(wake) = session.next_wake() else { return session.report().clone() };
-        let end = fruitless_since + context.patience;
+        let end = *fruitless_since + context.patience;
         let happened = tokio::select! {
             Some(happened) = tasks.next() => Some(happened),
             () = tokio::time::sleep_until(end.min(started + wake)) => None,
         };
         let now = started.elapsed();
         if happened.as_ref().is_some_and(Happened::is_fruitful) {
-            fruitless_since = Instant::now();
+            *fruitless_since = Instant::now();
         } else if Instant::now() >= end {
             tracing::debug!(%peer, %table, "a reconciliation brings nothing new: others have its place");
+            is_fruitless = true;
             outputs = session.handle(Event::Close, now);
             continue;
         }

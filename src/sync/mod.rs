@@ -23,7 +23,7 @@ use serde::Serialize;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     task::{Id, JoinSet},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -207,12 +207,14 @@ impl Context {
     }
 
     async fn reconcile(&self, peer: PeerId) -> Report {
-        let (leads, mut total) = match opening::open(self, peer).await {
+        let opened = timeout(self.patience, opening::open(self, peer)).await.ok().flatten();
+        let (leads, mut total) = match opened {
             Some((leads, report)) => {
                 (leads.into_iter().map(|(table, lead)| (table, Some(lead))).collect(), report)
             }
             None => {
-                let tables = self.common_tables(peer).await.into_iter();
+                let tables =
+                    timeout(self.patience, self.common_tables(peer)).await.unwrap_or_default().into_iter();
                 (tables.map(|table| (table, None)).collect(), Report::default())
             }
         };
@@ -220,12 +222,13 @@ impl Context {
         // In another order each time, so that one that is cut does not always leave out the same tables.
         let tables: HashMap<TableId, Option<Lead>> = leads;
         let mut end = total.end;
+        let mut fruitless_since = Instant::now();
         for (table, lead) in tables {
             if !matches!(end, End::Complete | End::Cut(Cut::Paged)) {
                 // A peer that is slow, busy or gone is so for all tables: the next round goes on.
                 break;
             }
-            let report = driver::run(self, peer, table, lead).await;
+            let report = driver::run(self, peer, table, lead, &mut fruitless_since).await;
             tracing::debug!(%peer, %table, ?report, "reconciled");
             self.lock_totals().sessions += 1;
             self.count(&report);
@@ -254,8 +257,8 @@ struct Running {
 
 /// Whether those of an origin have their places already.
 fn is_crowded<'a>(running: impl Iterator<Item = &'a Running>, origin: Option<Origin>) -> bool {
-    // This machine is shared by all its users.
-    origin.is_some_and(|origin| !origin.is_loopback())
+    // This machine is shared by all its users. Those of whom nobody knows where they are count as one.
+    origin.is_none_or(|origin| !origin.is_loopback())
         && running.filter(|with| with.origin == origin).count() >= MAX_OF_ORIGIN
 }
 
@@ -273,12 +276,14 @@ pub async fn run(
     let mut events = context.swarm.events();
     let mut sessions: JoinSet<Report> = JoinSet::new();
     let mut running: HashMap<Id, Running> = HashMap::new();
+    // Those whose turn it was when others of their address had their places.
+    let mut crowded: BTreeSet<PeerId> = BTreeSet::new();
     loop {
         while let Some(peer) = schedule.poll(started.elapsed(), &mut rng) {
             let origin = context.swarm.origin(peer).await;
             if is_crowded(running.values(), origin) {
-                // A later round comes back to it.
                 schedule.finished(&peer, &Report::default(), started.elapsed());
+                crowded.insert(peer);
                 continue;
             }
             let (context, gone) = (Arc::clone(&context), CancellationToken::new());
@@ -326,6 +331,9 @@ pub async fn run(
                 if let Some(Running { peer, .. }) = running.remove(&id) {
                     schedule.finished(&peer, &report, started.elapsed());
                 }
+                for peer in std::mem::take(&mut crowded) {
+                    schedule.mismatched(&peer, started.elapsed());
+                }
             }
             () = sleep => {}
         }
@@ -351,5 +359,7 @@ mod tests {
         assert!(is_crowded(running.iter(), origin("198.51.100.1")));
         assert!(!is_crowded(running.iter(), origin("198.51.100.2")));
         assert!(!is_crowded(running.iter(), origin("127.0.0.1")) && !is_crowded(running.iter(), None));
+        running.extend((0..2).map(|_| Running { origin: None, ..with("198.51.100.1") }));
+        assert!(is_crowded(running.iter(), None));
     }
 }

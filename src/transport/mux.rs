@@ -49,7 +49,7 @@ impl Config {
 
     fn streams<C: AsyncRead + AsyncWrite + Unpin>(self, connection: C, mode: Mode) -> Muxer<C> {
         let unread = Unread::new(self.0);
-        let unsent = Budget::new(MAX_UNSENT);
+        let unsent = Budget::halving(MAX_UNSENT);
         let metered = Metered::new(Gathered::new(connection), unread.clone(), unsent.clone());
         let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
         Muxer {
@@ -224,6 +224,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.unread.dropped(self.stream.id().val());
+        self.unsent.forget(self.stream.id().val().into());
     }
 }
 

@@ -155,7 +155,7 @@ async fn who_brings_nothing_new_does_not_keep_others_waiting() {
     let network = network();
     let victim = TestNode::with(&network, &[], |config| {
         config.mirror = Mirror::Only(Arc::new(BTreeSet::from([table_id(table())])));
-        config.sync_patience = Duration::from_secs(1);
+        config.sync_patience = Duration::from_secs(5);
     })
     .await;
     let good = entry(&network, table(), key(1).public_key(), "good");

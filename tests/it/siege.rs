@@ -1,7 +1,7 @@
 //! A node as a process of its own under attack, each attack by several peers at once: an honest client goes on to put and to
 //! read, and the node's memory and descriptors stay within their bounds.
 
-use std::{fs, net::TcpStream, time::Duration};
+use std::{collections::BTreeSet, fs, net::TcpStream, time::Duration};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -19,7 +19,7 @@ use p2pdb::{
         id::EntryId,
         limits,
         message::{
-            Status,
+            Status, announce,
             get::Get,
             hello::{Hello, HelloRequest},
             put::{Put, PutRequest},
@@ -213,17 +213,26 @@ fn random_ids(count: usize) -> Vec<EntryId> {
     (0..count).map(id).collect()
 }
 
+/// A field of a message of gossip.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[tag], &framed(bytes)[..]].concat()
+}
+
+/// Something said in a topic.
+fn said(topic: &str, data: &[u8]) -> Vec<u8> {
+    field(0x12, &[field(0x12, data), field(0x22, topic.as_bytes())].concat())
+}
+
 /// Frames of gossip: each takes part in topics that do not exist, or says something in such topics; `number` makes it another one.
 fn rumours(number: u64) -> Vec<u8> {
-    let field = |tag: u8, bytes: &[u8]| [&[tag], &framed(bytes)[..]].concat();
-    let name = |of: u64| format!("/p2pdb/dev/announce/1.0.0/{number:040}{of:040}").into_bytes();
+    let name = |of: u64| format!("/p2pdb/dev/announce/1.0.0/{number:040}{of:040}");
     let (mut topics, mut messages) = (Vec::new(), Vec::new());
     for of in 0..200 {
-        topics.extend(field(0x0a, &[&[0x08, 1][..], &field(0x12, &name(of))].concat()));
+        topics.extend(field(0x0a, &[&[0x08, 1][..], &field(0x12, name(of).as_bytes())].concat()));
     }
     for of in 0..16 {
         let data = [&number.to_be_bytes()[..], &[of as u8; 6000]].concat();
-        messages.extend(field(0x12, &[field(0x12, &data), field(0x22, &name(of))].concat()));
+        messages.extend(said(&name(of), &data));
     }
     [framed(&topics), framed(&messages)].concat()
 }
@@ -237,17 +246,32 @@ async fn honest_puts_and_gets_go_on_under_every_attack() {
 
     // Gossip about what nobody knows. First of all, since what others leave in the allocator would hide what it takes.
     let attackers = siege.attackers().await;
+    let mut observer = Peer::start(&siege.network);
+    observer.connect(&siege.address).await.unwrap();
+    observer.subscribe(table_id(table())).await;
+    let (topic, known) = (announce::topic(&siege.network, &table_id(table())), siege.entries[0].id());
     let strikes = attackers.into_iter().zip(0..).map(|(attacker, number)| {
+        // At last something true, which shows that the node heard all of it.
+        let ids: announce::Announce = List::try_from(vec![known; 1 + number as usize]).unwrap();
+        let truth = framed(&said(&topic, &lenient::to_vec(&ids).unwrap()));
         tokio::spawn(async move {
             // A node takes a few streams of gossip from a peer, one after the other.
             for round in 4 * number..4 * number + 4 {
                 let frames = (120 * round..120 * round + 120).flat_map(rumours);
-                attacker.spread(to, frames.collect()).await;
+                attacker.spread(to, frames.chain(truth.clone()).collect()).await;
             }
             attacker
         })
     });
     let attackers = join_all(strikes).await;
+    let mut heard = BTreeSet::new();
+    while heard.len() < ATTACKERS {
+        let ids = observer.hears().await;
+        // What was put before is still announced.
+        if ids.iter().all(|id| *id == known) {
+            heard.insert(ids.len());
+        }
+    }
     siege.under("300 MB of gossip in topics that nobody has", usual, attackers).await;
 
     // Slow: requests that are never finished, answers that are never read, streams on which nothing is said.

@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{
     Multiaddr,
-    swarm::{FromSwarm, NewExternalAddrCandidate},
+    swarm::{FromSwarm, NetworkBehaviour, NewExternalAddrCandidate},
 };
 use p2pdb_protocol::limits;
 
@@ -16,8 +16,8 @@ use crate::clock::monotonic;
 
 /// Addresses that are believed at once,
 const MAX_AT_ONCE: u32 = 64;
-/// and one more each time this has passed: half a megabyte in a year.
-const PERIOD: Duration = Duration::from_secs(600);
+/// and one more each time this has passed: less than a megabyte a day, were it all false.
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// As many addresses as a node may come to have.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Candidates {
     }
 }
 
-impl Filter for Candidates {
+impl<B: NetworkBehaviour> Filter<B> for Candidates {
     fn hears(&mut self, event: &FromSwarm<'_>) -> bool {
         match event {
             FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }) => {

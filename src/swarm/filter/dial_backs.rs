@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use either::Either;
 use libp2p::{
     Multiaddr, PeerId,
+    autonat::v2::server,
     multiaddr::Protocol,
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm,
+        ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, THandlerOutEvent,
         behaviour::ConnectionEstablished,
     },
 };
@@ -19,10 +21,12 @@ const MAX: usize = 4;
 
 /// A dial that a peer asked for and does not get.
 #[derive(Debug, thiserror::Error)]
-#[error("a peer asked for a dial of {0:?}, which is none of its own, or too many did")]
+#[error("a peer asked for a dial of {0:?}, where it cannot be")]
 struct Refused(Vec<Multiaddr>);
 
-/// One dial at a time for each origin, and few in all, to where the peer itself may be.
+/// One dial at a time for each origin, and few in all: others ask again. It goes to where the peer may be, which is an address of IP on
+/// the internet, or in the network in which it is seen; that it is the peer's own shows only when it answers, which is why who asks for
+/// another address than it is seen at has to send more than is sent there.
 #[derive(Debug, Default)]
 pub(crate) struct DialBacks {
     peers: HashMap<PeerId, Multiaddr>,
@@ -30,15 +34,14 @@ pub(crate) struct DialBacks {
 }
 
 impl DialBacks {
-    fn may(&self, connection: ConnectionId, peer: &PeerId, addresses: &[Multiaddr]) -> bool {
+    fn has_room(&self, peer: &PeerId) -> bool {
+        let origin = |peer| self.peers.get(peer).and_then(Origin::of_multiaddr);
+        self.asked.len() < MAX && !self.asked.values().any(|asked| origin(asked) == origin(peer))
+    }
+
+    fn leads(&self, peer: &PeerId, addresses: &[Multiaddr]) -> bool {
         let Some(seen_at) = self.peers.get(peer) else { return false };
-        let origin = Origin::of_multiaddr(seen_at);
-        let others = || self.asked.iter().filter(|(asked, _)| **asked != connection);
-        let is_of_origin =
-            |peer: &PeerId| self.peers.get(peer).is_some_and(|at| Origin::of_multiaddr(at) == origin);
-        others().count() < MAX
-            && !others().any(|(_, peer)| is_of_origin(peer))
-            && addresses.iter().all(|told| is_plain(told) && address::is_reachable_from(told, seen_at))
+        addresses.iter().all(|told| is_plain(told) && address::is_reachable_from(told, seen_at))
     }
 }
 
@@ -50,7 +53,7 @@ fn is_plain(address: &Multiaddr) -> bool {
     is_ip && is_port && parts.all(|part| matches!(part, Protocol::QuicV1 | Protocol::P2p(_)))
 }
 
-impl Filter for DialBacks {
+impl Filter<server::Behaviour> for DialBacks {
     fn hears(&mut self, event: &FromSwarm<'_>) -> bool {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -60,8 +63,9 @@ impl Filter for DialBacks {
                 ..
             }) => {
                 self.asked.remove(connection_id);
-                let address = || endpoint.get_remote_address().clone();
-                self.peers.entry(*peer_id).or_insert_with(address);
+                if !endpoint.is_relayed() || !self.peers.contains_key(peer_id) {
+                    self.peers.insert(*peer_id, endpoint.get_remote_address().clone());
+                }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, remaining_established: 0, .. }) => {
                 self.peers.remove(peer_id);
@@ -72,6 +76,12 @@ impl Filter for DialBacks {
             _ => {}
         }
         true
+    }
+
+    fn takes(&mut self, peer: PeerId, _: ConnectionId, event: &THandlerOutEvent<server::Behaviour>) -> bool {
+        // What asks for a dial, and not what came of one. Dropped, it is an error of this node's, and the peer asks another one; refused, the
+        // peer would take its address for one that nobody can reach.
+        !matches!(event, Either::Right(Either::Left(_))) || self.has_room(&peer)
     }
 
     fn dials(&mut self, connection: ConnectionId, peer: Option<PeerId>) {
@@ -86,7 +96,7 @@ impl Filter for DialBacks {
         addresses: &[Multiaddr],
     ) -> Result<(), ConnectionDenied> {
         match self.asked.get(&connection) {
-            Some(peer) if !self.may(connection, peer, addresses) => {
+            Some(peer) if !self.leads(peer, addresses) => {
                 Err(ConnectionDenied::new(Refused(addresses.to_vec())))
             }
             _ => Ok(()),
@@ -101,18 +111,19 @@ mod tests {
     use super::*;
 
     /// Whether a dial of the address is begun for the peer.
-    fn dials(dials: &mut DialBacks, number: usize, peer: PeerId, address: &str) -> bool {
+    fn dials(all: &mut DialBacks, number: usize, peer: PeerId, address: &str) -> bool {
         let connection = ConnectionId::new_unchecked(number);
-        dials.dials(connection, Some(peer));
-        let begun = dials.may_dial(connection, &[address.parse().unwrap()]).is_ok();
+        let has_room = all.has_room(&peer);
+        Filter::dials(all, connection, Some(peer));
+        let begun = has_room && all.may_dial(connection, &[address.parse().unwrap()]).is_ok();
         if !begun {
-            dials.asked.remove(&connection);
+            all.asked.remove(&connection);
         }
         begun
     }
 
     #[test]
-    fn a_peer_has_itself_dialed_and_nobody_else() {
+    fn nothing_private_is_dialed_for_a_peer_and_no_names() {
         let (mut all, peer) = (DialBacks::default(), PeerId::random());
         assert!(!dials(&mut all, 0, peer, "/ip4/198.51.100.7/tcp/1"), "it is not connected");
         all.peers.insert(peer, "/ip4/198.51.100.7/tcp/1234".parse().unwrap());

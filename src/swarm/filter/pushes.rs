@@ -5,16 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::swarm::{ConnectionClosed, ConnectionId, FromSwarm};
+use libp2p::{
+    PeerId,
+    swarm::{ConnectionClosed, ConnectionId, FromSwarm, NetworkBehaviour, THandlerOutEvent},
+};
 
 use super::Filter;
 use crate::clock::monotonic;
 
 /// What is taken of a connection in [`PERIOD`]: a peer says who it is when it connects, and again when its addresses change.
-const MAX: u32 = 8;
-const PERIOD: Duration = Duration::from_secs(60);
+const MAX: u32 = 4;
+const PERIOD: Duration = Duration::from_secs(300);
 
-/// A few of them in a minute of each connection; of further ones nobody hears.
+/// A few of them in a while of each connection; of further ones nobody hears.
 #[derive(Debug, Default)]
 pub(crate) struct Pushes(HashMap<ConnectionId, (Instant, u32)>);
 
@@ -29,7 +32,7 @@ impl Pushes {
     }
 }
 
-impl Filter for Pushes {
+impl<B: NetworkBehaviour> Filter<B> for Pushes {
     fn hears(&mut self, event: &FromSwarm<'_>) -> bool {
         if let FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) = event {
             self.0.remove(connection_id);
@@ -37,7 +40,7 @@ impl Filter for Pushes {
         true
     }
 
-    fn takes(&mut self, connection: ConnectionId) -> bool {
+    fn takes(&mut self, _: PeerId, connection: ConnectionId, _: &THandlerOutEvent<B>) -> bool {
         self.takes_at(connection, monotonic())
     }
 }
@@ -47,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_connection_says_a_few_things_a_minute() {
+    fn each_connection_says_a_few_things_in_a_while() {
         let (mut pushes, now) = (Pushes::default(), monotonic());
         let (one, other) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
         let mut taken = |connection, at| (0..100).filter(|_| pushes.takes_at(connection, at)).count();

@@ -22,9 +22,9 @@ pub(super) const MAX_TOPICS: usize = 1024;
 const MAX_BYTES: usize = 2 * announce::MAX_BYTES;
 /// Messages that are taken from one [`Guard::renew`] to the next. What gossip remembers of each, for two minutes at most, are
 /// some hundred bytes.
-const MAX_MESSAGES: u32 = 8192;
-/// Who sends more than this when there are too many is to blame.
-pub(super) const TOO_MANY: u32 = MAX_MESSAGES / 8;
+const MAX_MESSAGES: usize = 8192;
+/// Whoever sends the most when there are too many is to blame, if it is more than this part.
+pub(super) const TOO_MANY: usize = MAX_MESSAGES / 8;
 
 /// Takes messages of topics that this node takes part in, as many and as long as may be. Clones share what they know.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +33,8 @@ pub(crate) struct Guard(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     joined: HashSet<TopicHash>,
-    taken: u32,
+    /// What was taken lately: a copy of it is nothing new to gossip.
+    taken: HashSet<[u8; 20]>,
     is_full: bool,
 }
 
@@ -46,10 +47,19 @@ impl Guard {
         self.lock().joined.remove(topic);
     }
 
+    /// Topics that this node takes part in.
+    pub(super) fn joined(&self) -> usize {
+        self.lock().joined.len()
+    }
+
+    pub(super) fn has_joined(&self, topic: &TopicHash) -> bool {
+        self.lock().joined.contains(topic)
+    }
+
     /// Begins to count anew, and says whether there were too many messages.
     pub(super) fn renew(&self) -> bool {
         let mut inner = self.lock();
-        inner.taken = 0;
+        inner.taken.clear();
         std::mem::take(&mut inner.is_full)
     }
 
@@ -67,11 +77,12 @@ impl DataTransform for Guard {
         if message.data.len() > MAX_BYTES {
             return Err(io::Error::other("far longer than any announce"));
         }
-        if inner.taken >= MAX_MESSAGES {
+        let id = announce::message_id(message.topic.as_str(), &message.data);
+        if inner.taken.len() >= MAX_MESSAGES && !inner.taken.contains(&id) {
             inner.is_full = true;
             return Err(io::Error::other("too many messages"));
         }
-        inner.taken += 1;
+        inner.taken.insert(id);
         drop(inner);
         IdentityTransform.inbound_transform(message)
     }

@@ -32,6 +32,8 @@ pub(in crate::transport) struct Budget(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     most: usize,
+    /// Who waits is woken when so much is used, or less.
+    resume: usize,
     used: AtomicUsize,
     connections: AtomicU64,
     /// Who waits for room, by number.
@@ -41,8 +43,18 @@ struct Shared {
 impl Budget {
     /// So many bytes. What is unread may be more by [`LEAST`], a frame, and what its streams take, for each connection.
     pub(in crate::transport) fn new(most: usize) -> Self {
+        Self::resuming(most, most)
+    }
+
+    /// So many bytes, of which half go before anybody goes on: for those who would all be woken for one frame otherwise.
+    pub(super) fn halving(most: usize) -> Self {
+        Self::resuming(most, most / 2)
+    }
+
+    fn resuming(most: usize, resume: usize) -> Self {
         Self(Arc::new(Shared {
             most,
+            resume,
             used: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -59,7 +71,7 @@ impl Budget {
 
     pub(super) fn less(&self, bytes: usize) {
         let before = self.0.used.fetch_sub(bytes, atomic::Ordering::SeqCst);
-        if before > self.0.most && before - bytes <= self.0.most {
+        if before > self.0.resume && before - bytes <= self.0.resume {
             let waiting = std::mem::take(&mut *self.waiting());
             waiting.into_values().for_each(Waker::wake);
         }
@@ -73,6 +85,11 @@ impl Budget {
         self.waiting().insert(number, cx.waker().clone());
         // Room that was made just now woke those who waited before.
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Who had this number does not wait any more.
+    pub(super) fn forget(&self, number: u64) {
+        self.waiting().remove(&number);
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waker>> {
@@ -362,7 +379,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.budget.less(self.all);
-        self.budget.waiting().remove(&self.number);
+        self.budget.forget(self.number);
     }
 }
 

@@ -17,9 +17,13 @@ fn topic(number: u64) -> TopicHash {
 }
 
 fn message(topic: &TopicHash, length: usize) -> RawMessage {
+    saying(topic, vec![7; length])
+}
+
+fn saying(topic: &TopicHash, data: Vec<u8>) -> RawMessage {
     RawMessage {
         source: None,
-        data: vec![7; length],
+        data,
         sequence_number: None,
         topic: topic.clone(),
         signature: None,
@@ -45,12 +49,14 @@ fn what_nobody_here_cares_for_and_what_is_too_long_does_not_reach_gossip() {
 fn no_more_messages_are_taken_than_gossip_may_remember() {
     let guard = Guard::default();
     guard.join(topic(1));
-    let taken =
-        || (0..2 * MAX_MESSAGES).filter(|_| guard.inbound_transform(message(&topic(1), 1)).is_ok()).count();
-    assert_eq!(taken(), MAX_MESSAGES as usize);
+    let takes =
+        |number: usize| guard.inbound_transform(saying(&topic(1), number.to_be_bytes().to_vec())).is_ok();
+    assert!((0..2 * MAX_MESSAGES).all(|_| takes(0)), "copies are one message");
+    assert_eq!((0..2 * MAX_MESSAGES).filter(|number| takes(*number)).count(), MAX_MESSAGES);
+    assert!(takes(1) && !takes(MAX_MESSAGES));
     assert!(guard.renew());
-    assert!(!guard.renew(), "nothing came since");
-    assert_eq!(taken(), MAX_MESSAGES as usize);
+    assert!(takes(MAX_MESSAGES));
+    assert!(!guard.renew(), "there were not too many since");
 }
 
 #[test]
