@@ -10,6 +10,7 @@ use libp2p::{
     upnp,
 };
 use p2pdb_protocol::{limits, message::announce};
+use rand_core::UnwrapErr;
 
 use crate::{
     swarm::{
@@ -34,6 +35,8 @@ const MAX_MESSAGES: usize = 16;
 const MAX_QUEUED: usize = 128;
 /// How long gossip remembers a peer of no good name that is gone.
 const RETAIN_SCORE: Duration = Duration::from_secs(300);
+/// Addresses are tested so often: twice before a node looks for a relay.
+const PROBE_INTERVAL: Duration = Duration::from_secs(25);
 /// Tables are provided anew after this time, so that those that join find them soon.
 const PROVIDE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
@@ -52,7 +55,7 @@ pub(crate) struct Behaviour {
     relay_client: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
     dcutr: Toggle<dcutr::Behaviour>,
-    autonat_client: Toggle<Filtered<autonat::v2::client::Behaviour, Candidates>>,
+    autonat_client: Toggle<Filtered<Reachability, Candidates>>,
     autonat_server: Toggle<Filtered<autonat::v2::server::Behaviour, DialBacks>>,
     upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -100,16 +103,22 @@ impl Behaviour {
                 .then(|| relay::Behaviour::new(local, relay::Config::default()))
                 .into(),
             dcutr: (nat.dcutr && nat.relay_client).then(|| dcutr::Behaviour::new(local)).into(),
-            autonat_client: nat
-                .autonat
-                .then(|| Filtered::new(Default::default(), Candidates::default()))
-                .into(),
+            autonat_client: nat.autonat.then(|| Filtered::new(reachability(), Candidates::default())).into(),
             autonat_server: (nat.autonat && !config.listen.is_empty())
                 .then(|| Filtered::new(Default::default(), DialBacks::default()))
                 .into(),
             upnp: nat.upnp.then(upnp::tokio::Behaviour::default).into(),
         })
     }
+}
+
+/// What finds out at which of its addresses this node is reached.
+type Reachability = autonat::v2::client::Behaviour<UnwrapErr<getrandom::SysRng>>;
+
+fn reachability() -> Reachability {
+    // Each test of an address may cost a hundred kilobytes, and those that came to nothing are done again.
+    let config = autonat::v2::client::Config::default().with_probe_interval(PROBE_INTERVAL);
+    Reachability::new(UnwrapErr(getrandom::SysRng), config)
 }
 
 fn kademlia(local: PeerId, config: &Config) -> kad::Behaviour<kad::store::MemoryStore> {

@@ -206,23 +206,28 @@ impl Context {
         tables.into_iter().collect()
     }
 
-    async fn reconcile(&self, peer: PeerId) -> Report {
-        let opened = timeout(self.patience, opening::open(self, peer)).await.ok().flatten();
-        let (leads, mut total) = match opened {
+    /// What to reconcile with a peer, each with what the peer said of it if it was asked.
+    async fn opening(&self, peer: PeerId) -> (HashMap<TableId, Option<Lead>>, Report) {
+        match opening::open(self, peer).await {
             Some((leads, report)) => {
                 (leads.into_iter().map(|(table, lead)| (table, Some(lead))).collect(), report)
             }
             None => {
-                let tables =
-                    timeout(self.patience, self.common_tables(peer)).await.unwrap_or_default().into_iter();
+                let tables = self.common_tables(peer).await.into_iter();
                 (tables.map(|table| (table, None)).collect(), Report::default())
             }
-        };
+        }
+    }
+
+    async fn reconcile(&self, peer: PeerId) -> Report {
+        let mut fruitless_since = Instant::now();
+        let opened = timeout(self.patience, self.opening(peer)).await;
+        let (tables, mut total) = opened.unwrap_or_else(|_| {
+            (HashMap::new(), Report { end: End::Cut(Cut::TooSlow), ..Report::default() })
+        });
         self.count(&total);
         // In another order each time, so that one that is cut does not always leave out the same tables.
-        let tables: HashMap<TableId, Option<Lead>> = leads;
         let mut end = total.end;
-        let mut fruitless_since = Instant::now();
         for (table, lead) in tables {
             if !matches!(end, End::Complete | End::Cut(Cut::Paged)) {
                 // A peer that is slow, busy or gone is so for all tables: the next round goes on.
@@ -234,6 +239,10 @@ impl Context {
             self.count(&report);
             end = report.end;
             total.merge(&report);
+        }
+        if total.end == End::Cut(Cut::Paged) {
+            // That a table was paged through is good news, which must not hide what came after it.
+            total.end = end;
         }
         match total.verdict() {
             Verdict::Misbehaved => {

@@ -230,7 +230,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         }
         let (buffer, _) = buffer.split_at_mut(buffer.len().min(left));
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.left.fetch_sub(read, Ordering::Relaxed);
+        if left != usize::MAX {
+            self.left.fetch_sub(read, Ordering::Relaxed);
+        }
         Poll::Ready(Ok(read))
     }
 }

@@ -85,7 +85,7 @@ impl Behaviour {
             rumours: request_response::Behaviour::with_codec(
                 RawCodec::default(),
                 [(StreamProtocol::new(RUMOURS), ProtocolSupport::Outbound)],
-                request_response::Config::default(),
+                request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
             ),
             kad: kad::Behaviour::with_config(
                 key.public().to_peer_id(),

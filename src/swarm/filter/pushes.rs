@@ -13,9 +13,10 @@ use libp2p::{
 use super::Filter;
 use crate::clock::monotonic;
 
-/// What is taken of a connection in [`PERIOD`]: a peer says who it is when it connects, and again when its addresses change.
-const MAX: u32 = 4;
-const PERIOD: Duration = Duration::from_secs(300);
+/// What is taken of a connection in [`PERIOD`], what this node said of itself included: each says who it is when it connects, when its
+/// addresses or protocols change, and every five minutes.
+const MAX: u32 = 8;
+const PERIOD: Duration = Duration::from_secs(240);
 
 /// A few of them in a while of each connection; of further ones nobody hears.
 #[derive(Debug, Default)]
