@@ -111,10 +111,9 @@ impl EventLoop {
         let name = topic.name(&self.network);
         let (_, subscribers) = self.topics.entry(name.hash()).or_insert((topic, 0));
         *subscribers += 1;
-        if *subscribers > 1 {
-            return;
+        if *subscribers == 1 {
+            self.join(topic);
         }
-        self.join(topic);
     }
 
     /// Takes part in a topic, if it is not one too many. The topic of new tables has its place.

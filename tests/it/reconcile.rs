@@ -47,6 +47,18 @@ fn summary(ids: &[EntryId], bits: u8) -> BucketSummary {
     BucketSummary { bucket: bucket_of(&ids[0], bits), count: ids.len() as u64, digest: digest(ids.iter()) }
 }
 
+/// The honest index of who has one entry.
+fn index_of(id: EntryId, bits: u8, request: &[u8]) -> IndexResponse {
+    let request: IndexRequest = lenient::from_slice(request).unwrap();
+    let mut response = IndexResponse::default();
+    if request.bucket.is_some() {
+        response.ids = List::try_from(vec![id]).unwrap();
+    } else {
+        response.buckets = List::try_from(vec![summary(&[id], bits)]).unwrap();
+    }
+    response
+}
+
 /// A peer that introduces itself well, claims one bucket, and goes on as the lie says.
 fn liar(network: &Network, claim: EntryId, lie: Lie) -> Peer {
     let key = Keypair::generate_ed25519();
@@ -168,16 +180,7 @@ async fn who_brings_nothing_new_does_not_keep_others_waiting() {
         let record = Blob::try_from(signed_bytes(&key, &network)).unwrap();
         let answer: Answer = Arc::new(move |operation, request| match operation {
             Hello::NAME => ok(HelloResponse { record: record.clone(), records: List::default() }),
-            Index::NAME => {
-                let request: IndexRequest = lenient::from_slice(request).unwrap();
-                let mut response = IndexResponse::default();
-                if request.bucket.is_some() {
-                    response.ids = List::try_from(vec![id]).unwrap();
-                } else {
-                    response.buckets = List::try_from(vec![summary(&[id], bits)]).unwrap();
-                }
-                ok(response)
-            }
+            Index::NAME => ok(index_of(id, bits, request)),
             _ => Vec::new(),
         });
         let (slow, _) = Peer::hanging(&network, key, answer);
@@ -322,25 +325,12 @@ fn sketcher(network: &Network, good: &Entry, lie: Sketch) -> Peer {
                 }
             })
         }
-        Index::NAME => {
-            let request: IndexRequest = lenient::from_slice(request).unwrap();
-            let mut response = IndexResponse::default();
-            if request.bucket.is_some() {
-                response.ids = List::try_from(vec![id]).unwrap();
-            } else {
-                response.buckets = List::try_from(vec![summary_of(id, bits)]).unwrap();
-            }
-            ok(response)
-        }
+        Index::NAME => ok(index_of(id, bits, request)),
         Get::NAME if lie == Sketch::Invented => ok(served(&[], &[])),
         Get::NAME => ok(served(std::slice::from_ref(&encoded), &[table()])),
         _ => Vec::new(),
     });
     Peer::syncing(network, key, answer)
-}
-
-fn summary_of(id: EntryId, bits: u8) -> BucketSummary {
-    summary(&[id], bits)
 }
 
 #[tokio::test(flavor = "multi_thread")]
