@@ -2,6 +2,7 @@
 //! and did not go out yet, too; which sends what was written in one go ([`gather`]), and of which nobody waits on a stream when this
 //! end has closed the connection.
 
+mod closing;
 mod gather;
 mod metered;
 mod unread;
@@ -21,11 +22,15 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use yamux::{ConnectionError, Mode};
 
 pub(super) use self::unread::Budget;
-use self::{gather::Gathered, metered::Metered, unread::Unread};
+use self::{
+    closing::{Closing, Waiter},
+    gather::Gathered,
+    metered::Metered,
+    unread::Unread,
+};
 
 /// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
 /// of them is acknowledged.
@@ -56,7 +61,7 @@ impl Config {
             connection,
             unread,
             unsent,
-            closing: CancellationToken::new(),
+            closing: Closing::default(),
             waiting: VecDeque::new(),
             waker: None,
             patience: None,
@@ -101,7 +106,7 @@ pub(super) struct Muxer<C> {
     /// What was written to its streams and did not go out yet.
     unsent: Budget,
     /// Whether this end closes it.
-    closing: CancellationToken,
+    closing: Closing,
     /// Streams that came when nobody asked for one: whatever yamux does, it does while it looks for the next stream.
     waiting: VecDeque<Stream>,
     /// Who is to be told of the next.
@@ -115,15 +120,14 @@ impl<C> Drop for Muxer<C> {
         // Its streams may be there for longer.
         self.waiting.clear();
         self.unread.close();
-        self.closing.cancel();
+        self.closing.close();
     }
 }
 
 impl<C> Muxer<C> {
     fn stream(&self, stream: yamux::Stream) -> Stream {
-        let closing = || Box::pin(self.closing.clone().cancelled_owned());
-        let (unread, unsent) = (self.unread.clone(), self.unsent.clone());
-        Stream { stream, unread, unsent, reader: closing(), writer: closing() }
+        let waiter = self.closing.waiter(stream.id().val());
+        Stream { stream, unread: self.unread.clone(), unsent: self.unsent.clone(), waiter }
     }
 }
 
@@ -169,7 +173,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
         let patience = this.patience.get_or_insert_with(|| {
             this.waiting.clear();
             this.unread.close();
-            this.closing.cancel();
+            this.closing.close();
             Box::pin(tokio::time::sleep(PATIENCE))
         });
         if let Poll::Ready(closed) = this.connection.poll_close(cx) {
@@ -199,26 +203,7 @@ pub(super) struct Stream {
     stream: yamux::Stream,
     unread: Unread,
     unsent: Budget,
-    /// yamux wakes nobody when this end closes the connection: so this tells who reads,
-    reader: Closing,
-    /// and who writes.
-    writer: Closing,
-}
-
-type Closing = Pin<Box<WaitForCancellationFutureOwned>>;
-
-impl Stream {
-    /// What yamux says, unless it would have somebody wait for what does not come any more.
-    fn unless_closing<T>(
-        result: Poll<io::Result<T>>,
-        closing: &mut Closing,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if result.is_pending() && closing.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "this end closed it")));
-        }
-        result
-    }
+    waiter: Waiter,
 }
 
 impl Drop for Stream {
@@ -241,7 +226,7 @@ impl AsyncRead for Stream {
             // yamux keeps the last frame until somebody looks for the next.
             let _ = Pin::new(&mut self.stream).poll_read(cx, &mut []);
         }
-        Self::unless_closing(read, &mut self.reader, cx)
+        self.waiter.reads(read, cx)
     }
 }
 
@@ -258,17 +243,17 @@ impl AsyncWrite for Stream {
             written
         });
         let result = if let Poll::Ready(written) = result { written } else { Poll::Pending };
-        Self::unless_closing(result, &mut this.writer, cx)
+        this.waiter.writes(result, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        Self::unless_closing(result, &mut self.writer, cx)
+        self.waiter.writes(result, cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_close(cx);
-        Self::unless_closing(result, &mut self.writer, cx)
+        self.waiter.writes(result, cx)
     }
 }
 
