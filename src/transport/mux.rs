@@ -118,13 +118,18 @@ pub(super) struct Muxer<C> {
 impl<C> Drop for Muxer<C> {
     fn drop(&mut self) {
         // Its streams may be there for longer.
-        self.waiting.clear();
-        self.unread.close();
-        self.closing.close();
+        self.stop();
     }
 }
 
 impl<C> Muxer<C> {
+    /// Nothing comes on its streams any more.
+    fn stop(&mut self) {
+        self.waiting.clear();
+        self.unread.close();
+        self.closing.close();
+    }
+
     fn stream(&self, stream: yamux::Stream) -> Stream {
         let waiter = self.closing.waiter(stream.id().val());
         Stream { stream, unread: self.unread.clone(), unsent: self.unsent.clone(), waiter }
@@ -170,12 +175,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let patience = this.patience.get_or_insert_with(|| {
-            this.waiting.clear();
-            this.unread.close();
-            this.closing.close();
-            Box::pin(tokio::time::sleep(PATIENCE))
-        });
+        if this.patience.is_none() {
+            this.stop();
+        }
+        let patience = this.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
         if let Poll::Ready(closed) = this.connection.poll_close(cx) {
             return Poll::Ready(closed.map_err(failed));
         }

@@ -70,6 +70,10 @@ impl Budget {
     }
 
     pub(super) fn less(&self, bytes: usize) {
+        if bytes == 0 {
+            // Most frames without a body, and most writes that are taken whole: all threads share the count.
+            return;
+        }
         let before = self.0.used.fetch_sub(bytes, atomic::Ordering::SeqCst);
         if before > self.0.resume && before - bytes <= self.0.resume {
             let waiting = std::mem::take(&mut *self.waiting());
