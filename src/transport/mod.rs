@@ -8,12 +8,16 @@ mod websocket;
 use std::time::Duration;
 
 use libp2p::{
-    PeerId, Swarm, SwarmBuilder, Transport,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    PeerId, Swarm, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, timeout::TransportTimeout},
+        upgrade::Version,
+    },
     dns,
     identity::Keypair,
     noise, quic, relay,
-    swarm::NetworkBehaviour,
+    swarm::{self, NetworkBehaviour},
     tcp,
 };
 
@@ -50,47 +54,38 @@ where
     B: NetworkBehaviour,
     F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Failure>,
 {
-    let mux = mux::Config::new(Budget::new(unread));
     let fail = |e: Failure| TransportError(e);
+    let (relayed, relay) = relay::client::new(key.public().to_peer_id());
     // How names are resolved is read from files.
     let transport = {
-        let (key, mux) = (key.clone(), mux.clone());
-        tokio::task::spawn_blocking(move || direct(&key, &mux)).await.map_err(|e| fail(e.into()))?
+        let key = key.clone();
+        tokio::task::spawn_blocking(move || all(&key, unread, relayed)).await.map_err(|e| fail(e.into()))?
     };
-    let transport = transport.map_err(fail)?;
-    Ok(SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_other_transport(|_| transport)
-        .map_err(|e| match e {})?
-        .with_relay_client(noise::Config::new, || mux)
-        .map_err(|e| fail(e.into()))?
-        .with_behaviour(behaviour)
-        .map_err(|e| fail(e.into()))?
-        .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(IDLE_TIMEOUT)
-                .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
-                .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
-                // A request goes out with the name of its protocol, not a round trip after it.
-                .with_substream_upgrade_protocol_override(Version::V1Lazy)
-        })
-        .with_connection_timeout(CONNECT_TIMEOUT)
-        .build())
+    let transport = TransportTimeout::new(transport.map_err(fail)?, CONNECT_TIMEOUT).boxed();
+    let behaviour = behaviour(&key, relay).map_err(fail)?;
+    let config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_TIMEOUT)
+        .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
+        .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+        // A request goes out with the name of its protocol, not a round trip after it.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    Ok(Swarm::new(transport, behaviour, key.public().to_peer_id(), config))
 }
 
-type Tcp = dns::tokio::Transport<tcp::tokio::Transport>;
+/// Streams to a peer who said who he is.
+type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// TCP and WebSocket, encrypted by Noise, and QUIC.
-fn direct(key: &Keypair, mux: &mux::Config) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Failure> {
+/// TCP, WebSocket and what relays pass on, encrypted by Noise, and QUIC.
+fn all(key: &Keypair, unread: usize, relayed: relay::client::Transport) -> Result<Connections, Failure> {
+    let mux = mux::Config::new(Budget::new(unread));
+    let noise = noise::Config::new(key)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let named_tcp = || dns::tokio::Transport::system(tcp());
-    let websocket = websocket::Transport::new(named_tcp()?, named_tcp()?)?
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(key)?)
-        .multiplex(mux.clone())
-        .boxed();
-    let tcp =
-        tcp().upgrade(Version::V1Lazy).authenticate(noise::Config::new(key)?).multiplex(mux.clone()).boxed();
+    let names = |transport| dns::tokio::Transport::system(transport);
+    let websocket = websocket::Transport::new(names(tcp())?, tcp())?;
+    let websocket =
+        websocket.upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone()).boxed();
+    let tcp = tcp().upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone()).boxed();
+    let relayed = relayed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(mux).boxed();
     let mut config = quic::Config::new(key);
     config.max_stream_data = QUIC_STREAM_WINDOW;
     config.max_connection_data = QUIC_CONNECTION_WINDOW;
@@ -98,11 +93,12 @@ fn direct(key: &Keypair, mux: &mux::Config) -> Result<Boxed<(PeerId, StreamMuxer
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         .boxed();
     let named = dns::tokio::Transport::system(either(tcp, quic))?.boxed();
-    // WebSocket looks up names by itself: it says them to the server.
-    Ok(either(websocket, named))
+    // Relays before what looks up names, which would take their addresses for its own; WebSocket looks up names by itself: it
+    // says them to the server.
+    Ok(either(relayed, either(websocket, named)))
 }
 
 /// Whichever of two transports an address is for.
-fn either<T: Send + 'static>(one: Boxed<T>, other: Boxed<T>) -> Boxed<T> {
+fn either(one: Connections, other: Connections) -> Connections {
     one.or_transport(other).map(|either, _| either.into_inner()).boxed()
 }

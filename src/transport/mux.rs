@@ -1,11 +1,12 @@
 //! Streams over one connection: yamux, of which what came and was not read yet is bounded ([`unread`]), and what was written
-//! and did not go out yet, too; which sends what was written in one go ([`gather`]), and of which nobody waits on a stream when this
+//! and did not go out yet, too ([`unsent`]); which sends what was written in one go ([`gather`]), and of which nobody waits on a stream when this
 //! end has closed the connection.
 
 mod closing;
 mod gather;
 mod metered;
 mod unread;
+mod unsent;
 
 use std::{
     collections::VecDeque,
@@ -30,15 +31,12 @@ use self::{
     gather::Gathered,
     metered::Metered,
     unread::Unread,
+    unsent::Unsent,
 };
 
 /// Streams that a peer opened and nobody has taken yet; further ones are reset. As many as a peer opens at most before one
 /// of them is acknowledged.
 const MAX_WAITING: usize = 256;
-/// Bytes that were written to the streams of a connection and did not go out: yamux would take ten frames of each.
-const MAX_UNSENT: usize = 512 << 10;
-/// Bytes of a frame that goes out.
-const MAX_FRAME: usize = 16 << 10;
 /// How long it may take to send what is left when a connection closes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,7 +52,7 @@ impl Config {
 
     fn streams<C: AsyncRead + AsyncWrite + Unpin>(self, connection: C, mode: Mode) -> Muxer<C> {
         let unread = Unread::new(self.0);
-        let unsent = Budget::halving(MAX_UNSENT);
+        let unsent = Unsent::default();
         let metered = Metered::new(Gathered::new(connection), unread.clone(), unsent.clone());
         let connection = yamux::Connection::new(metered, yamux::Config::default(), mode);
         Muxer {
@@ -104,10 +102,10 @@ pub(super) struct Muxer<C> {
     connection: yamux::Connection<Metered<C>>,
     unread: Unread,
     /// What was written to its streams and did not go out yet.
-    unsent: Budget,
+    unsent: Unsent,
     /// Whether this end closes it.
     closing: Closing,
-    /// Streams that came when nobody asked for one: whatever yamux does, it does while it looks for the next stream.
+    /// Streams that came and were not asked for yet: whatever yamux does, it does while it looks for the next stream.
     waiting: VecDeque<Stream>,
     /// Who is to be told of the next.
     waker: Option<Waker>,
@@ -156,15 +154,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     type Substream = Stream;
     type Error = io::Error;
 
+    /// What [`Self::poll`] found: the swarm calls that in each turn, before it asks for a stream.
     fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         if let Some(stream) = self.waiting.pop_front() {
             return Poll::Ready(Ok(stream));
         }
-        let next = self.poll_next(cx);
-        if next.is_pending() {
-            self.waker = Some(cx.waker().clone());
-        }
-        next
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
@@ -205,14 +201,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 pub(super) struct Stream {
     stream: yamux::Stream,
     unread: Unread,
-    unsent: Budget,
+    unsent: Unsent,
     waiter: Waiter,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.unread.dropped(self.stream.id().val());
-        self.unsent.forget(self.stream.id().val().into());
+        self.unsent.forget(self.stream.id().val());
     }
 }
 
@@ -236,10 +232,10 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let result = this.unsent.poll_room(this.stream.id().val().into(), cx).map(|()| {
+        let (most, _) = buffer.split_at(buffer.len().min(unsent::MAX_WRITE));
+        let room = this.unsent.poll_take(this.stream.id().val(), most.len(), cx);
+        let result = room.map(|()| {
             // It may go out before yamux says how much it took.
-            let (most, _) = buffer.split_at(buffer.len().min(MAX_FRAME));
-            this.unsent.more(most.len());
             let written = Pin::new(&mut this.stream).poll_write(cx, most);
             let taken = if let Poll::Ready(Ok(taken)) = written { taken } else { 0 };
             this.unsent.less(most.len() - taken);

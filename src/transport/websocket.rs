@@ -26,8 +26,9 @@ use futures_rustls::{
 use libp2p::{
     Multiaddr,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
+    dns,
     multiaddr::Protocol,
-    websocket,
+    tcp, websocket,
 };
 use soketto::{
     Incoming,
@@ -35,7 +36,9 @@ use soketto::{
     handshake::{Client, ServerResponse},
 };
 
-use super::Tcp;
+type Tcp = tcp::tokio::Transport;
+/// What looks up names before it dials.
+type NamedTcp = dns::tokio::Transport<Tcp>;
 
 /// The longest message, in bytes: three times what libp2p's Noise sends at once.
 const MAX_MESSAGE: usize = 256 << 10;
@@ -48,20 +51,24 @@ pub(super) type Connection = Either<<websocket::Config<Tcp> as libp2p::Transport
 
 /// Dials and listens.
 pub(super) struct Transport {
-    tcp: Tcp,
+    tcp: NamedTcp,
     listener: websocket::Config<Tcp>,
     tls: TlsConnector,
 }
 
 impl Transport {
     /// Two transports below: one to dial, one to listen.
-    pub(super) fn new(dial: Tcp, listen: Tcp) -> Result<Self, futures_rustls::rustls::Error> {
+    pub(super) fn new(dial: NamedTcp, listen: Tcp) -> Result<Self, futures_rustls::rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         Self::trusting(roots, dial, listen)
     }
 
-    fn trusting(roots: RootCertStore, dial: Tcp, listen: Tcp) -> Result<Self, futures_rustls::rustls::Error> {
+    fn trusting(
+        roots: RootCertStore,
+        dial: NamedTcp,
+        listen: Tcp,
+    ) -> Result<Self, futures_rustls::rustls::Error> {
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -162,6 +169,10 @@ impl Server {
         };
         // All that may follow is who it is.
         if !matches!(parts.next(), None | Some(Protocol::P2p(_))) || parts.next().is_some() {
+            return None;
+        }
+        // It is sent as it is, before anybody has said who he is: an address must not say lines of another protocol.
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
         let tcp = Multiaddr::empty().with(at).with(Protocol::Tcp(port));

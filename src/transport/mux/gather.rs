@@ -21,13 +21,16 @@ const MAX_READS: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Gathered<C> {
     connection: C,
+    /// Whether something was written since a flush was last asked for.
+    written: bool,
     /// How often was read since a flush was asked for, if it was not carried out yet.
     due: Option<u32>,
 }
 
 impl<C> Gathered<C> {
     pub(super) const fn new(connection: C) -> Self {
-        Self { connection, due: None }
+        // What the protocols below agreed on may have to go out.
+        Self { connection, written: true, due: None }
     }
 }
 
@@ -69,12 +72,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<C> {
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for Gathered<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.written = true;
         Pin::new(&mut self.connection).poll_write(cx, buffer)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is due where nothing was written, but then the connection finds that out without work.
-        self.due.get_or_insert(0);
+        // yamux asks for it in each turn.
+        if std::mem::take(&mut self.written) {
+            self.due.get_or_insert(0);
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -8,10 +8,7 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 
-use super::{
-    gather::Gathered,
-    unread::{Budget, Unread},
-};
+use super::{gather::Gathered, unread::Unread, unsent::Unsent};
 
 /// The longest frame of data that is taken, in bytes. A longer one would not fit in what a stream may have unread at first;
 /// libp2p's implementations in Go, JavaScript and Rust send at most a quarter of it.
@@ -119,12 +116,12 @@ pub(super) struct Metered<C> {
     came: Frames,
     unread: Unread,
     went: Frames,
-    unsent: Budget,
+    unsent: Unsent,
 }
 
 impl<C> Metered<C> {
     /// What goes out is taken off `unsent`.
-    pub(super) fn new(connection: Gathered<C>, unread: Unread, unsent: Budget) -> Self {
+    pub(super) fn new(connection: Gathered<C>, unread: Unread, unsent: Unsent) -> Self {
         Self { connection, came: Frames::default(), unread, went: Frames::default(), unsent }
     }
 }

@@ -41,11 +41,19 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "{what}");
 }
 
+/// The next stream that the peer opens; does what there is to do for the connection.
+fn poll_next(muxer: &mut Connection, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+    if let Poll::Ready(Err(error)) = Pin::new(&mut *muxer).poll(cx) {
+        return Poll::Ready(Err(error));
+    }
+    Pin::new(muxer).poll_inbound(cx)
+}
+
 /// Does what there is to do for a connection; the streams that the peer opens come out of the channel.
 fn run(mut muxer: Connection) -> mpsc::Receiver<Stream> {
     let (opened, streams) = mpsc::channel(STREAMS);
     tokio::spawn(async move {
-        while let Ok(stream) = poll_fn(|cx| Pin::new(&mut muxer).poll_inbound(cx)).await {
+        while let Ok(stream) = poll_fn(|cx| poll_next(&mut muxer, cx)).await {
             if opened.send(stream).await.is_err() {
                 return;
             }
@@ -209,13 +217,13 @@ async fn a_connection_closes_though_its_peer_takes_nothing() {
     let budget = Budget::new(MOST);
     let (mut near, mut far) = raw(&budget).await;
     near.write_all(&frame(DATA, SYN, 1, b"question")).await.unwrap();
-    let mut asked = poll_fn(|cx| Pin::new(&mut far).poll_inbound(cx)).await.unwrap();
+    let mut asked = poll_fn(|cx| poll_next(&mut far, cx)).await.unwrap();
     let answering = tokio::spawn(async move { asked.write_all(&vec![7; 250_000]).await });
     let unread = far.unread.clone();
     let closed = tokio::spawn(async move {
         // Until nothing goes out any more.
         poll_fn(|cx| {
-            assert!(Pin::new(&mut far).poll_inbound(cx).is_pending());
+            assert!(poll_next(&mut far, cx).is_pending());
             if unread.is_blocked() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -243,7 +251,7 @@ async fn who_waits_on_a_stream_is_told_when_this_end_closes_the_connection() {
     let writer = tokio::spawn(async move { sending.write_all(&vec![7; 1 << 20]).await });
     let closed = tokio::spawn(async move {
         poll_fn(|cx| {
-            assert!(Pin::new(&mut near).poll_inbound(cx).is_pending());
+            assert!(poll_next(&mut near, cx).is_pending());
             cx.waker().wake_by_ref();
             if unread.all() >= 256 << 10 { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -262,26 +270,58 @@ async fn what_its_peer_does_not_take_is_bounded_and_goes_out_whole_once_it_does(
     let (near, mut far) = connected(&budget).await;
     let unsent = far.unsent.clone();
     let senders = sending(&mut far).await;
+    let mut short = poll_fn(|cx| Pin::new(&mut far).poll_outbound(cx)).await.unwrap();
     let _came = run(far);
     until("as much is written as may be", || {
-        assert!(unsent.used() <= MAX_UNSENT + MAX_FRAME);
-        unsent.used() > MAX_UNSENT
+        assert!(unsent.used() <= unsent::MOST + unsent::MAX_WRITE);
+        unsent.used() > unsent::MOST
     })
     .await;
     // Whatever else the senders get to do.
     for _ in 0..10 * STREAMS {
         tokio::task::yield_now().await;
     }
-    assert!(unsent.used() <= MAX_UNSENT + MAX_FRAME, "{}", unsent.used());
+    assert!(unsent.used() <= unsent::MOST + unsent::MAX_WRITE, "{}", unsent.used());
+    // Meanwhile a few bytes are written all the same.
+    timeout(PATIENCE, short.write_all(&[7; 32])).await.unwrap().unwrap();
+    short.close().await.unwrap();
     let mut came = run(near);
     let mut readers = Vec::new();
-    for _ in 0..STREAMS {
+    for _ in 0..=STREAMS {
         let mut stream = timeout(PATIENCE, came.recv()).await.unwrap().unwrap();
         readers.push(tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await.unwrap() }));
     }
-    for length in timeout(PATIENCE, join_all(readers)).await.unwrap() {
-        assert_eq!(length.unwrap(), LENGTH + 8);
-    }
+    let lengths = timeout(PATIENCE, join_all(readers)).await.unwrap().into_iter();
+    let (whole, short): (Vec<_>, Vec<_>) = lengths.map(Result::unwrap).partition(|length| *length > 32);
+    assert_eq!((whole, short), (vec![LENGTH + 8; STREAMS], vec![32]));
     drop(timeout(PATIENCE, join_all(senders)).await.unwrap());
     assert_eq!(unsent.used(), 0);
+}
+
+#[tokio::test]
+async fn who_writes_without_end_does_not_keep_others_from_writing() {
+    let budget = Budget::new(MOST);
+    let (near, mut far) = connected(&budget).await;
+    let mut endless = Vec::new();
+    for _ in 0..4 {
+        let mut stream = poll_fn(|cx| Pin::new(&mut far).poll_outbound(cx)).await.unwrap();
+        endless.push(tokio::spawn(async move { while stream.write_all(&[7; 64 << 10]).await.is_ok() {} }));
+    }
+    let unsent = far.unsent.clone();
+    let mut other = poll_fn(|cx| Pin::new(&mut far).poll_outbound(cx)).await.unwrap();
+    let _came = run(far);
+    until("as much is written as may be", || unsent.used() > unsent::MOST).await;
+    let writing = tokio::spawn(async move { other.write_all(&vec![7; LENGTH]).await });
+    let mut came = run(near);
+    let reading = tokio::spawn(async move {
+        let mut readers = Vec::new();
+        while let Some(mut stream) = came.recv().await {
+            readers.push(tokio::spawn(async move {
+                while stream.read(&mut [0; 8 << 10]).await.is_ok_and(|n| n > 0) {}
+            }));
+        }
+    });
+    timeout(PATIENCE, writing).await.expect("it has its turns").unwrap().unwrap();
+    reading.abort();
+    endless.iter().for_each(JoinHandle::abort);
 }

@@ -25,36 +25,24 @@ const OF_FRAME: usize = 64;
 const OF_LIST: usize = 64;
 const SHORT_LIST: usize = 16;
 
-/// Bytes that may be held at a time, by all connections together or by all streams of one. Clones share it.
+/// Bytes that all connections together may have unread. Clones share it.
 #[derive(Debug, Clone)]
 pub(in crate::transport) struct Budget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     most: usize,
-    /// Who waits is woken when so much is used, or less.
-    resume: usize,
     used: AtomicUsize,
     connections: AtomicU64,
-    /// Who waits for room, by number.
+    /// Who waits for room, by the number of the connection.
     waiting: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Budget {
     /// So many bytes. What is unread may be more by [`LEAST`], a frame, and what its streams take, for each connection.
     pub(in crate::transport) fn new(most: usize) -> Self {
-        Self::resuming(most, most)
-    }
-
-    /// So many bytes, of which half go before anybody goes on: for those who would all be woken for one frame otherwise.
-    pub(super) fn halving(most: usize) -> Self {
-        Self::resuming(most, most / 2)
-    }
-
-    fn resuming(most: usize, resume: usize) -> Self {
         Self(Arc::new(Shared {
             most,
-            resume,
             used: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -65,35 +53,26 @@ impl Budget {
         self.0.used.load(atomic::Ordering::SeqCst) <= self.0.most
     }
 
-    pub(super) fn more(&self, bytes: usize) {
+    fn more(&self, bytes: usize) {
         self.0.used.fetch_add(bytes, atomic::Ordering::SeqCst);
     }
 
-    pub(super) fn less(&self, bytes: usize) {
-        if bytes == 0 {
-            // Most frames without a body, and most writes that are taken whole: all threads share the count.
-            return;
-        }
+    fn less(&self, bytes: usize) {
         let before = self.0.used.fetch_sub(bytes, atomic::Ordering::SeqCst);
-        if before > self.0.resume && before - bytes <= self.0.resume {
+        if before > self.0.most && before - bytes <= self.0.most {
             let waiting = std::mem::take(&mut *self.waiting());
             waiting.into_values().for_each(Waker::wake);
         }
     }
 
     /// Ready if there is room; if not, the task is woken when there is, the latest of those with this number.
-    pub(super) fn poll_room(&self, number: u64, cx: &Context<'_>) -> Poll<()> {
+    fn poll_room(&self, number: u64, cx: &Context<'_>) -> Poll<()> {
         if self.has_room() {
             return Poll::Ready(());
         }
         self.waiting().insert(number, cx.waker().clone());
         // Room that was made just now woke those who waited before.
         if self.has_room() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Who had this number does not wait any more.
-    pub(super) fn forget(&self, number: u64) {
-        self.waiting().remove(&number);
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Waker>> {
@@ -383,7 +362,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.budget.less(self.all);
-        self.budget.forget(self.number);
+        self.budget.waiting().remove(&self.number);
     }
 }
 

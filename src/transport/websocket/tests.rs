@@ -20,7 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const OPTIONS: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
 
 fn tcp() -> Tcp {
-    dns::tokio::Transport::system(tcp::tokio::Transport::new(tcp::Config::default())).unwrap()
+    tcp::tokio::Transport::new(tcp::Config::default())
+}
+
+fn names() -> NamedTcp {
+    dns::tokio::Transport::system(tcp()).unwrap()
 }
 
 async fn dial(transport: &mut Transport, address: &Multiaddr) -> io::Result<Connection> {
@@ -65,8 +69,8 @@ async fn echoes(connection: Connection, length: usize) {
 
 #[tokio::test]
 async fn what_is_sent_comes_back() {
-    let address = echo(Transport::new(tcp(), tcp()).unwrap(), "/ip4/127.0.0.1/tcp/0/ws").await;
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let address = echo(Transport::new(names(), tcp()).unwrap(), "/ip4/127.0.0.1/tcp/0/ws").await;
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     echoes(dial(&mut dialer, &address).await.unwrap(), 1).await;
     echoes(dial(&mut dialer, &address).await.unwrap(), 5_000_000).await;
 }
@@ -75,18 +79,18 @@ async fn what_is_sent_comes_back() {
 async fn a_certificate_is_looked_at() {
     let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let key = tls::PrivateKey::new(signed.key_pair.serialize_der());
-    let mut listener = Transport::new(tcp(), tcp()).unwrap();
+    let mut listener = Transport::new(names(), tcp()).unwrap();
     listener
         .listener
         .set_tls_config(tls::Config::new(key, [tls::Certificate::new(signed.cert.der().to_vec())]).unwrap());
     let address = echo(listener, "/ip4/127.0.0.1/tcp/0/tls/ws").await;
     let mut roots = RootCertStore::empty();
     roots.add(signed.cert.der().clone()).unwrap();
-    let mut trusting = Transport::trusting(roots, tcp(), tcp()).unwrap();
+    let mut trusting = Transport::trusting(roots, names(), tcp()).unwrap();
     echoes(dial(&mut trusting, &address).await.unwrap(), 100_000).await;
     let wss: Multiaddr = address.to_string().replace("/tls/ws", "/wss").parse().unwrap();
     echoes(dial(&mut trusting, &wss).await.unwrap(), 100_000).await;
-    let mut others = Transport::new(tcp(), tcp()).unwrap();
+    let mut others = Transport::new(names(), tcp()).unwrap();
     assert!(dial(&mut others, &address).await.is_err(), "nobody vouches for it");
 }
 
@@ -121,7 +125,7 @@ async fn announced(length: usize, sent: usize) -> io::Result<usize> {
         let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await;
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
     });
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     let mut connection = dial(&mut dialer, &address).await.unwrap();
     let read = timeout(PATIENCE, connection.read(&mut [0; 100])).await.unwrap();
     drop(connection);
@@ -145,7 +149,7 @@ async fn a_greeting_without_end_is_not_listened_to() {
         let bytes = [start, vec![b'a'; 10 << 20]].concat();
         tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.is_err()
     });
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     assert!(dial(&mut dialer, &address).await.is_err());
     assert!(server.await.unwrap(), "the dialer closed it before all of it was there");
 }
@@ -154,7 +158,7 @@ async fn a_greeting_without_end_is_not_listened_to() {
 async fn a_connection_that_broke_says_so_as_often_as_it_is_asked() {
     let (listener, address) = listen().await;
     let server = tokio::spawn(greet(listener));
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     let mut connection = dial(&mut dialer, &address).await.unwrap();
     drop(server.await.unwrap());
     let failed = async {
@@ -178,7 +182,7 @@ async fn the_other_end_hears_that_a_connection_is_closed() {
         tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap();
         bytes
     });
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     let mut connection = dial(&mut dialer, &address).await.unwrap();
     timeout(PATIENCE, connection.close()).await.unwrap().unwrap();
     drop(connection);
@@ -196,7 +200,7 @@ async fn who_sends_elsewhere_is_not_followed() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
         listener
     });
-    let mut dialer = Transport::new(tcp(), tcp()).unwrap();
+    let mut dialer = Transport::new(names(), tcp()).unwrap();
     assert!(dial(&mut dialer, &format!("/ip4/127.0.0.1/tcp/{port}/ws").parse().unwrap()).await.is_err());
     let listener = server.await.unwrap();
     assert!(listener.accept().now_or_never().is_none());
@@ -214,6 +218,7 @@ fn addresses_of_servers_are_understood_and_no_others() {
     };
     let (ip4, ip6) = ("/ip4/198.51.100.1/tcp/80", "/ip6/2001:db8::1/tcp/80");
     assert_eq!(of(&format!("{ip4}/ws")), said(ip4, "198.51.100.1:80", "/", None));
+    assert_eq!(of(&format!("{ip4}/x-parity-ws/%2Fpath")), said(ip4, "198.51.100.1:80", "/path", None));
     assert_eq!(of(&format!("{ip6}/ws")), said(ip6, "[2001:db8::1]:80", "/", None));
     let (dns, id) = ("/dns4/example.org/tcp/443", "12D3KooWGRUVh6YrYKsJm4nWZLXFUNb4vTWgxBJvLbNRJmcxQ1DL");
     let with_tls = |name| said(dns, "example.org:443", "/", Some(name));
@@ -227,6 +232,10 @@ fn addresses_of_servers_are_understood_and_no_others() {
         format!("{dns}/tls"),
         format!("{dns}/ws/p2p/{id}/p2p-circuit"),
         format!("{dns}/ws/ws"),
+        // What would be said as it is.
+        format!("{ip4}/x-parity-ws/x%0D%0AFLUSHALL%0D%0A"),
+        format!("{ip4}/x-parity-ws/%2Fx%0D%0AFLUSHALL%0D%0A"),
+        format!("{ip4}/x-parity-ws/%2Fx y"),
     ] {
         assert_eq!(of(&none), None, "{none}");
     }

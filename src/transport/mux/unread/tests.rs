@@ -132,20 +132,3 @@ fn who_waits_is_woken_when_others_give_back() {
     assert_eq!(woken.0.load(atomic::Ordering::Relaxed), 1);
     assert!(waits.poll_room(true, &cx).is_ready());
 }
-
-#[test]
-fn who_waits_goes_on_when_half_of_it_is_gone() {
-    let budget = Budget::halving(100);
-    let waker = futures::task::noop_waker();
-    let cx = Context::from_waker(&waker);
-    budget.more(101);
-    assert!(budget.poll_room(7, &cx).is_pending());
-    budget.less(41);
-    assert_eq!(budget.waiting().len(), 1);
-    budget.less(10);
-    assert!(budget.waiting().is_empty() && budget.poll_room(7, &cx).is_ready());
-    budget.more(51);
-    assert!(budget.poll_room(7, &cx).is_pending());
-    budget.forget(7);
-    assert!(budget.waiting().is_empty());
-}
