@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    fmt,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
     task::{Context, Poll},
@@ -22,31 +23,56 @@ use libp2p::{
 
 use crate::swarm::Limits;
 
-/// An IPv4 address, or the /48 of an IPv6 address: what one customer gets.
+/// An IPv4 address, or the /48 of an IPv6 address: what one customer gets. Who comes through a relay has the relay's; if that was
+/// dialed by its name, all who come through it are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin(IpAddr);
+pub struct Origin(Place);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    Ip(IpAddr),
+    Relay(PeerId),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Place::Ip(v4 @ IpAddr::V4(_)) => write!(f, "{v4}"),
+            Place::Ip(v6) => write!(f, "{v6}/48"),
+            Place::Relay(relay) => write!(f, "the relay {relay}"),
+        }
+    }
+}
 
 impl Origin {
     /// The origin of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            v4 @ IpAddr::V4(_) => Self(v4),
+            v4 @ IpAddr::V4(_) => Self(Place::Ip(v4)),
             IpAddr::V6(v6) => {
                 let [a, b, c, ..] = v6.segments();
-                Self(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)))
+                Self(Place::Ip(IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))))
             }
         }
     }
 
-    /// The origin of a multiaddr, if it begins with an IP address.
+    /// The origin of a multiaddr, if it begins with an IP address, or leads through a relay.
     #[must_use]
     pub fn of_multiaddr(address: &Multiaddr) -> Option<Self> {
-        match address.iter().next()? {
-            Protocol::Ip4(ip) => Some(Self::of(ip.into())),
-            Protocol::Ip6(ip) => Some(Self::of(ip.into())),
-            _ => None,
+        let mut parts = address.iter();
+        let mut last = match parts.next()? {
+            Protocol::Ip4(ip) => return Some(Self::of(ip.into())),
+            Protocol::Ip6(ip) => return Some(Self::of(ip.into())),
+            first => first,
+        };
+        for part in parts {
+            if let (Protocol::P2p(relay), Protocol::P2pCircuit) = (last, &part) {
+                return Some(Self(Place::Relay(relay)));
+            }
+            last = part;
         }
+        None
     }
 
     /// The origin of who is at the other end of a connection; of who is behind a relay, that of the relay.
@@ -70,14 +96,14 @@ impl Origin {
     /// Whether this is the machine itself, which shares one address among all its users.
     #[must_use]
     pub const fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
+        matches!(self.0, Place::Ip(ip) if ip.is_loopback())
     }
 }
 
 /// Most established connections per origin.
 #[derive(Debug, Clone, Copy)]
 pub struct IpLimits {
-    /// Per IPv4 address.
+    /// Per IPv4 address, and per relay that was dialed by its name.
     pub per_ipv4: u32,
     /// Per IPv6 /48.
     pub per_ipv6_48: u32,
@@ -102,7 +128,7 @@ pub struct Exceeded {
 
 #[derive(Debug, thiserror::Error)]
 enum Whose {
-    #[error("from {0:?}")]
+    #[error("from {0}")]
     Origin(Origin),
     #[error("with one peer")]
     Peer,
@@ -211,7 +237,11 @@ impl Behaviour {
         at_most(self.limits.established_per_peer, self.of_peer.of(&peer), Whose::Peer)?;
         if let Some(origin) = origin {
             let per_ip = self.limits.per_ip;
-            let limit = if origin.0.is_ipv4() { per_ip.per_ipv4 } else { per_ip.per_ipv6_48 };
+            let limit = if matches!(origin.0, Place::Ip(IpAddr::V6(_))) {
+                per_ip.per_ipv6_48
+            } else {
+                per_ip.per_ipv4
+            };
             at_most(limit, self.of_origin.of(&origin), Whose::Origin(origin))?;
             self.of_origin.more(origin);
         }
@@ -283,7 +313,7 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let origin = Origin::of_multiaddr(address);
-        let is_named = origin.is_none();
+        let is_named = !matches!(origin, Some(Origin(Place::Ip(_))));
         let counts = Connection { peer, origin: counted(origin), is_inbound_quic: false, is_named };
         self.enter(connection, counts).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
@@ -371,6 +401,12 @@ mod tests {
         let remote = || format!("/p2p/{}", PeerId::random());
         assert!(enters(&mut all, 1, &local, &remote()) && enters(&mut all, 2, LOCAL, "/ip4/192.0.2.1/tcp/9"));
         assert!(!enters(&mut all, 3, &local, &remote()));
+        // By its name.
+        let local = format!("/dns4/relay.example.org/tcp/1/p2p/{relay}/p2p-circuit");
+        assert!(enters(&mut all, 4, &local, &remote()) && enters(&mut all, 5, &local, &remote()));
+        assert!(!enters(&mut all, 6, &local, &remote()));
+        let other = format!("/dns4/relay.example.org/tcp/1/p2p/{}/p2p-circuit", PeerId::random());
+        assert!(enters(&mut all, 7, &other, &remote()));
     }
 
     #[test]
