@@ -87,15 +87,15 @@ impl Answer for Hello {
         let Some(record) = service.record().await else { return Reply::refused(Status::Failed) };
         let tables = request.tables.map(List::into_inner);
         let mut room = MAX_RECORDS_BYTES;
-        let mut records = service.routes.mirrors(tables.as_deref(), limits::MAX_HELLO_RECORDS);
-        records.retain(|route| route.peer != incoming.peer);
-        let records =
-            records.into_iter().filter_map(|route| Blob::try_from(route.signed.encoded().clone()).ok());
+        let records = service.routes.mirrors(tables.as_deref(), limits::MAX_HELLO_RECORDS);
+        let records = records.into_iter().filter(|route| route.peer != incoming.peer);
+        let records = records.filter_map(|route| Blob::try_from(route.signed.encoded().clone()).ok());
+        // A long one leaves the room to the shorter ones after it.
         let records: Vec<_> = records
-            .take_while(|record: &RecordBytes| {
-                let fits = record.len() + 8 <= room;
-                room = room.saturating_sub(record.len() + 8);
-                fits
+            .filter(|record: &RecordBytes| {
+                let left = room.checked_sub(record.len() + 8);
+                room = left.unwrap_or(room);
+                left.is_some()
             })
             .collect();
         match (Blob::try_from(record), List::try_from(records)) {

@@ -17,7 +17,10 @@ use p2pdb_protocol::{
     record::{NodeRecord, RecordError, SignedRecord},
 };
 
-use crate::swarm::address::{Scope, is_reachable_from, scope};
+use crate::swarm::{
+    address::{Scope, is_reachable_from, scope},
+    ip_limits::Origin,
+};
 
 /// Records that are kept.
 const MAX_ROUTES: usize = 4096;
@@ -25,6 +28,8 @@ const MAX_ROUTES: usize = 4096;
 const MAX_BYTES: usize = 16 << 20;
 /// A node that nobody met for so long is forgotten, in seconds.
 const EXPIRY: u64 = 14 * 86_400;
+/// Nodes seen less than this before the one seen last are as good as it, in seconds.
+const LATELY: u64 = 3600;
 /// A record that claims to be made later than this from now is refused, in seconds.
 const MAX_AHEAD: u64 = 86_400;
 
@@ -163,9 +168,11 @@ impl Routes {
     fn keep(routes: &mut HashMap<PeerId, Route>, route: Route) {
         let earlier = routes.remove(&route.peer);
         let mut bytes = routes.values().map(Route::bytes).sum::<usize>() + route.bytes();
+        let mut crowds = Crowds::of(routes.values());
         while routes.len() >= MAX_ROUTES || bytes > MAX_BYTES {
-            // Hearsay must not push out nodes that were met.
-            let worst = routes.values().min_by_key(|r| (r.met, r.seen)).map(|r| (r.peer, r.met));
+            // Hearsay must not push out nodes that were met, nor one address those of others.
+            let worth = |route: &&Route| (route.met, std::cmp::Reverse(crowds.with(route)), route.seen);
+            let worst = routes.values().min_by_key(worth).map(|route| (route.peer, route.met));
             let Some(gone) =
                 worst.and_then(|(peer, met)| (route.met || !met).then(|| routes.remove(&peer))?)
             else {
@@ -175,19 +182,24 @@ impl Routes {
                 return;
             };
             bytes -= gone.bytes();
+            crowds.leave(&gone);
         }
         routes.insert(route.peer, route);
     }
 
     /// At most `limit` nodes that mirror one of the tables; of any, if no tables are named. Those met come first, then
-    /// the newest.
+    /// the newest; those of the last hour in an order that is another each time: a few that show themselves again and again would
+    /// be all that anybody hears of otherwise.
     #[must_use]
     pub fn mirrors(&self, tables: Option<&[TableId]>, limit: usize) -> Vec<Route> {
         let routes = self.lock();
         let wanted =
             |route: &&Route| tables.is_none_or(|tables| tables.iter().any(|t| route.record().mirrors(t)));
-        let mut found: Vec<&Route> = routes.values().filter(wanted).collect();
-        found.sort_by_key(|route| std::cmp::Reverse((route.met, route.seen)));
+        let found: HashMap<PeerId, &Route> =
+            routes.values().filter(wanted).map(|route| (route.peer, route)).collect();
+        let lately = found.values().map(|route| route.seen).max().unwrap_or(0).saturating_sub(LATELY);
+        let mut found: Vec<&Route> = found.into_values().collect();
+        found.sort_by_key(|route| std::cmp::Reverse((route.met, route.seen.min(lately))));
         found.truncate(limit);
         found.into_iter().cloned().collect()
     }
@@ -264,6 +276,38 @@ impl Routes {
     }
 }
 
+/// How many routes come from each origin.
+struct Crowds(HashMap<(bool, Origin), usize>);
+
+impl Crowds {
+    fn of<'a>(routes: impl Iterator<Item = &'a Route>) -> Self {
+        let mut crowds = Self(HashMap::new());
+        for route in routes {
+            if let Some(key) = Self::key(route) {
+                *crowds.0.entry(key).or_default() += 1;
+            }
+        }
+        crowds
+    }
+
+    /// Where who told of it is, and whether he told of himself. This machine is shared by all its users.
+    fn key(route: &Route) -> Option<(bool, Origin)> {
+        let origin = route.teller.as_ref().and_then(Origin::of_multiaddr)?;
+        (!origin.is_loopback()).then_some((route.met, origin))
+    }
+
+    /// How many there are like this one.
+    fn with(&self, route: &Route) -> usize {
+        Self::key(route).and_then(|key| self.0.get(&key).copied()).unwrap_or(1)
+    }
+
+    fn leave(&mut self, route: &Route) {
+        if let Some(count) = Self::key(route).and_then(|key| self.0.get_mut(&key)) {
+            *count -= 1;
+        }
+    }
+}
+
 type Row = Blob<{ limits::MAX_RECORD_BYTES }>;
 type Teller = Blob<{ limits::MAX_ADDRESS_BYTES }>;
 
@@ -315,5 +359,25 @@ mod tests {
         let (peer, encoded) = flood.first().unwrap();
         routes.met(*peer, encoded.clone(), None, NOW).unwrap();
         assert!(routes.of(peer).is_some_and(|route| route.met) && bytes() <= MAX_BYTES);
+    }
+
+    #[test]
+    fn one_address_pushes_out_its_own_nodes_and_is_not_all_that_anybody_hears_of() {
+        let network = NetworkId::from_bytes([1; 32]);
+        let routes = Routes::new(network, PeerId::random());
+        let at = |last: u8| Some(format!("/ip4/192.0.2.{last}/tcp/1").parse().unwrap());
+        let honest: Vec<_> = (1..=20).map(|last| (record(&network, false), at(last))).collect();
+        for ((peer, encoded), teller) in &honest {
+            routes.met(*peer, encoded.clone(), teller.clone(), NOW - 10).unwrap();
+        }
+        for _ in 0..1700 {
+            let (peer, encoded) = record(&network, true);
+            routes.met(peer, encoded, at(200), NOW).unwrap();
+        }
+        assert!(honest.iter().all(|((peer, _), _)| routes.of(peer).is_some()));
+        let told = |_| routes.mirrors(None, 100).into_iter().map(|route| route.peer).collect::<Vec<_>>();
+        let told: Vec<_> = (0..100).map(told).collect();
+        let is_told = |peer: &PeerId| told.iter().any(|told| told.contains(peer));
+        assert!(honest.iter().all(|((peer, _), _)| is_told(peer)));
     }
 }
