@@ -13,6 +13,7 @@ use p2pdb_protocol::{
     network::Network,
 };
 
+use self::guard::Told;
 use crate::swarm::{Conduct, event_loop::EventLoop, ip_limits::Origin, share::Share};
 
 /// Something that gossip is about.
@@ -164,12 +165,16 @@ impl EventLoop {
     /// If there were too many messages since the last time, blames who sent the most of them.
     pub(super) fn count_gossip(&mut self) {
         let too_many = self.guard.renew();
-        let told = self.peers.iter_mut().map(|(id, peer)| (std::mem::take(&mut peer.told), *id));
-        if let Some((told, peer)) = told.max()
-            && too_many
-            && told > guard::TOO_MANY
-        {
-            self.report(peer, Conduct::Misbehaviour);
+        let told = self.peers.iter_mut().map(|(peer, known)| Told {
+            peer: *peer,
+            origin: known.origin,
+            messages: std::mem::take(&mut known.told),
+        });
+        let told: Vec<_> = told.filter(|told| told.messages > 0).collect();
+        if too_many {
+            for peer in guard::to_blame(told) {
+                self.report(peer, Conduct::Misbehaviour);
+            }
         }
     }
 

@@ -2,16 +2,21 @@
 //! no use, and what is too much, must not reach it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use libp2p::gossipsub::{
-    self, DataTransform, IdentityTransform, MaxCountSubscriptionFilter, RawMessage, TopicHash,
-    TopicSubscriptionFilter,
+use libp2p::{
+    PeerId,
+    gossipsub::{
+        self, DataTransform, IdentityTransform, MaxCountSubscriptionFilter, RawMessage, TopicHash,
+        TopicSubscriptionFilter,
+    },
 };
 use p2pdb_protocol::{id::TableId, message::announce, network::Network};
+
+use crate::swarm::ip_limits::Origin;
 
 /// Gossip behind its guards.
 pub(crate) type Gossipsub = gossipsub::Behaviour<Guard, MaxCountSubscriptionFilter<Topics>>;
@@ -24,7 +29,7 @@ const MAX_BYTES: usize = 2 * announce::MAX_BYTES;
 /// some hundred bytes.
 const MAX_MESSAGES: usize = 8192;
 /// Whoever sends the most when there are too many is to blame, if it is more than this part.
-pub(super) const TOO_MANY: usize = MAX_MESSAGES / 8;
+const TOO_MANY: usize = MAX_MESSAGES / 8;
 
 /// Takes messages of topics that this node takes part in, as many and as long as may be. Clones share what they know.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +95,28 @@ impl DataTransform for Guard {
     fn outbound_transform(&self, topic: &TopicHash, data: Vec<u8>) -> io::Result<Vec<u8>> {
         IdentityTransform.outbound_transform(topic, data)
     }
+}
+
+/// What a peer told since the last time.
+pub(super) struct Told {
+    pub(super) peer: PeerId,
+    pub(super) origin: Option<Origin>,
+    pub(super) messages: usize,
+}
+
+/// Who is to blame if there were too many messages: of the address that the most came from, those who sent no less than the
+/// others there. It may have had several peers share the work.
+pub(super) fn to_blame(told: impl IntoIterator<Item = Told>) -> Vec<PeerId> {
+    let mut by_origin: HashMap<Result<Origin, PeerId>, Vec<Told>> = HashMap::new();
+    for told in told {
+        let origin = told.origin.filter(|origin| !origin.is_loopback()).ok_or(told.peer);
+        by_origin.entry(origin).or_default().push(told);
+    }
+    let sum = |told: &Vec<Told>| told.iter().map(|told| told.messages).sum::<usize>();
+    let most =
+        by_origin.into_values().max_by_key(sum).filter(|told| sum(told) > TOO_MANY).unwrap_or_default();
+    let share = sum(&most) / most.len().max(1);
+    most.into_iter().filter(|told| told.messages >= share).map(|told| told.peer).collect()
 }
 
 /// Knows the network's topics: those that it knows of are remembered of each peer.

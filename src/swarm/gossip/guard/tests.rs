@@ -70,3 +70,29 @@ fn only_topics_of_the_network_are_remembered() {
         assert!(!topics.can_subscribe(&TopicHash::from_raw(name)), "{name}");
     }
 }
+
+#[test]
+fn of_the_address_that_told_the_most_all_who_had_a_part_in_it_are_to_blame() {
+    let told = |ip: &str, messages| Told {
+        peer: PeerId::random(),
+        origin: Some(Origin::of(ip.parse().unwrap())),
+        messages,
+    };
+    let few = TOO_MANY / 2;
+    let all = [
+        told("192.0.2.1", TOO_MANY - 1),
+        told("192.0.2.2", few),
+        told("192.0.2.2", few),
+        told("192.0.2.2", few),
+        told("192.0.2.2", 1),
+        // Users of this machine are not one.
+        told("127.0.0.1", TOO_MANY),
+        told("127.0.0.1", few),
+    ];
+    let guilty: Vec<_> = all.iter().skip(1).take(3).map(|told| told.peer).collect();
+    assert_eq!(to_blame(all), guilty);
+    assert!(to_blame([told("192.0.2.1", few), told("192.0.2.1", few)]).is_empty());
+    let alone = told("127.0.0.1", TOO_MANY + 1);
+    let peer = alone.peer;
+    assert_eq!(to_blame([alone, told("127.0.0.1", TOO_MANY)]), [peer]);
+}
