@@ -107,7 +107,7 @@ fn exit(error: &anyhow::Error) -> Exit {
 /// Whether it means that no node answers.
 fn is_unreachable(cause: &(dyn Error + 'static)) -> bool {
     let request = |error: &RequestError| {
-        matches!(error, RequestError::Unreachable | RequestError::Timeout | RequestError::Closed)
+        matches!(error, RequestError::Unreachable { .. } | RequestError::Timeout | RequestError::Closed)
     };
     cause.downcast_ref().is_some_and(request)
         || match cause.downcast_ref() {
@@ -188,7 +188,7 @@ mod tests {
         for unreachable in [
             anyhow::Error::from(ClientError::Unreachable { tried: 3 }),
             ClientError::Request(RequestError::Timeout).into(),
-            RequestError::Unreachable.into(),
+            RequestError::Unreachable { why: "nobody is there".to_owned() }.into(),
             AdminError::NotRunning.into(),
         ] {
             let error = unreachable.context("cannot ask");

@@ -158,6 +158,10 @@ impl EventLoop {
         }
     }
 
+    pub(super) fn stop_providing(&mut self, key: &kad::RecordKey) {
+        self.swarm.behaviour_mut().kad.stop_providing(key);
+    }
+
     pub(super) fn find_providers(&mut self, key: kad::RecordKey, answer: oneshot::Sender<Vec<PeerId>>) {
         let id = self.swarm.behaviour_mut().kad.get_providers(key);
         self.dht.finding.insert(id, (HashSet::new(), answer));

@@ -26,6 +26,7 @@ use crate::{
         address::{self, Scope},
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
+        dial::{Dialer, why},
         exchange::{Outlet, answer::Server, idle::Idle, streams::OpenError},
         gossip::{Announced, Topic, guard::Guard},
         peers::Peer,
@@ -38,12 +39,12 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 /// How often bans and the need of a relay are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// Who refused to relay, or stopped to, is not asked again for this long: there may be others.
+const RELAY_PAUSE: Duration = Duration::from_secs(600);
 /// On shutdown peers have this long to take the last answers.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-
-pub(super) type Dialer = oneshot::Sender<Option<PeerId>>;
 
 /// What the event loop shares with those who listen, answer and ask.
 pub(super) struct Shared {
@@ -70,7 +71,9 @@ pub(super) struct EventLoop {
     pub(super) dht: Dht,
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
-    relay_listener: Option<ListenerId>,
+    relay_listener: Option<(ListenerId, PeerId)>,
+    /// Who relayed no more, and until when he is not asked again.
+    relays_tried: HashMap<PeerId, Instant>,
 }
 
 impl EventLoop {
@@ -98,6 +101,7 @@ impl EventLoop {
             dht: Dht::default(),
             relay_after: relay_patience.map(|patience| monotonic() + patience),
             relay_listener: None,
+            relays_tried: HashMap::new(),
         }
     }
 
@@ -170,7 +174,7 @@ impl EventLoop {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 tracing::debug!(peer = ?peer_id, %error, "dial failed");
                 if let Some(dialer) = self.dialing.remove(&connection_id) {
-                    let _ = dialer.send(None);
+                    let _ = dialer.send(Err(why(&error)));
                 }
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -178,10 +182,10 @@ impl EventLoop {
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
-                if self.relay_listener == Some(listener_id) {
-                    self.relay_listener = None;
-                }
-                if let Err(error) = reason {
+                if let Some((_, relay)) = self.relay_listener.take_if(|(id, _)| *id == listener_id) {
+                    tracing::debug!(%relay, ?reason, "no listening through a relay any more");
+                    self.relays_tried.insert(relay, monotonic() + RELAY_PAUSE);
+                } else if let Err(error) = reason {
                     tracing::warn!(?addresses, %error, "listener closed");
                 }
             }
@@ -238,11 +242,12 @@ impl EventLoop {
             }
             // Connected already is as good as connected.
             Err(DialError::DialPeerConditionFalse(_)) => {
-                let _ = answer.send(peer.filter(|peer| self.swarm.is_connected(peer)));
+                let connected = peer.filter(|peer| self.swarm.is_connected(peer));
+                let _ = answer.send(connected.ok_or_else(|| "it is being dialed already".to_owned()));
             }
             Err(error) => {
                 tracing::debug!(?peer, %error, "dial failed");
-                let _ = answer.send(None);
+                let _ = answer.send(Err(why(&error)));
             }
         }
     }
@@ -259,7 +264,7 @@ impl EventLoop {
                 self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
             }
             Verdict::Ban(until) => {
-                tracing::warn!(%peer, "banned for its conduct");
+                tracing::warn!(%peer, ?conduct, "banned for its conduct");
                 self.block(peer, until);
             }
         }
@@ -295,13 +300,19 @@ impl EventLoop {
         if !due || self.relay_listener.is_some() || self.swarm.external_addresses().next().is_some() {
             return;
         }
+        let now = monotonic();
+        self.relays_tried.retain(|_, until| *until > now);
         // Through a relay there is no way to a further relay.
         let direct = |peer: &Peer| peer.relays && !peer.address.iter().any(|p| p == Protocol::P2pCircuit);
-        let Some((id, relay)) = self.peers.iter().find(|(_, peer)| direct(peer)) else { return };
-        let Ok(address) = relay.address.clone().with_p2p(*id) else { return };
-        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
-            Ok(listener) => self.relay_listener = Some(listener),
-            Err(error) => tracing::debug!(relay = %id, %error, "no listening through a relay"),
+        let mut relays =
+            self.peers.iter().filter(|(id, peer)| direct(peer) && !self.relays_tried.contains_key(*id));
+        let Some((id, relay)) = relays.next() else { return };
+        let (id, address) = (*id, relay.address.clone().with_p2p(*id));
+        let listening = address.map(|address| self.swarm.listen_on(address.with(Protocol::P2pCircuit)));
+        if let Ok(Ok(listener)) = listening {
+            self.relay_listener = Some((listener, id));
+        } else {
+            self.relays_tried.insert(id, now + RELAY_PAUSE);
         }
     }
 

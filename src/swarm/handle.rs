@@ -58,8 +58,11 @@ const QUERY_DEADLINE: Duration = Duration::from_secs(40);
 #[non_exhaustive]
 pub enum RequestError {
     /// No address of the peer answers.
-    #[error("the peer cannot be reached")]
-    Unreachable,
+    #[error("the peer cannot be reached: {why}")]
+    Unreachable {
+        /// What happened at its addresses.
+        why: String,
+    },
     /// The peer did not answer in time.
     #[error("the peer did not answer in time")]
     Timeout,
@@ -267,7 +270,7 @@ impl Handle {
         // Who would answer goes with the connection.
         let opened = opened.await.unwrap_or(Err(OpenError::Closed));
         opened.map_err(|error| match error {
-            OpenError::Unreachable => RequestError::Unreachable,
+            OpenError::Unreachable(why) => RequestError::Unreachable { why },
             OpenError::Unsupported => RequestError::Unsupported(O::NAME.to_owned()),
             OpenError::Timeout => RequestError::Timeout,
             OpenError::Closed => RequestError::Closed,
@@ -319,7 +322,7 @@ impl Handle {
         let dial = self.ask(move |event_loop, answer| event_loop.dial(options, answer));
         match tokio::time::timeout(DIAL_DEADLINE, dial).await {
             Err(_) => Err(RequestError::Timeout),
-            Ok(dialed) => dialed?.ok_or(RequestError::Unreachable),
+            Ok(dialed) => dialed?.map_err(|why| RequestError::Unreachable { why }),
         }
     }
 
@@ -400,6 +403,11 @@ impl Handle {
     /// Tells the DHT that this node mirrors a table.
     pub async fn provide(&self, table: TableId) {
         self.tell(move |event_loop| event_loop.provide(provider_key(&table))).await;
+    }
+
+    /// Tells the DHT no more that this node mirrors a table.
+    pub async fn stop_providing(&self, table: TableId) {
+        self.tell(move |event_loop| event_loop.stop_providing(&provider_key(&table))).await;
     }
 
     /// Asks the DHT which nodes mirror a table.

@@ -3,6 +3,7 @@
 mod address;
 mod behaviour;
 mod dht;
+mod dial;
 mod event_loop;
 mod exchange;
 mod filter;

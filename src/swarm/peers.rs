@@ -18,7 +18,7 @@ const RELAY_PROTOCOL: StreamProtocol = libp2p::relay::HOP_PROTOCOL_NAME;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Multiaddr,
-    origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
     /// Whether it is reached through a relay alone.
     is_relayed: bool,
     inbound: bool,
@@ -55,7 +55,7 @@ impl EventLoop {
             self.idle.connected(peer);
         }
         if let Some(dialer) = self.dialing.remove(&connection) {
-            let _ = dialer.send(Some(peer));
+            let _ = dialer.send(Ok(peer));
         }
     }
 

@@ -27,7 +27,7 @@ use libp2p::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::swarm::ip_limits::Origin;
+use crate::swarm::{dial::why, ip_limits::Origin};
 
 /// Streams of all operations that a peer may have open on one connection: those that it asks on, those that it keeps, and some that
 /// are just closing. The connection has 512 of yamux for both directions, or 256 of QUIC for each, and other protocols need some.
@@ -38,8 +38,8 @@ const MAX_WAITING: usize = 256;
 /// Why a stream is not there.
 #[derive(Debug)]
 pub(crate) enum OpenError {
-    /// No address of the peer answers.
-    Unreachable,
+    /// The peer cannot be reached, for this reason.
+    Unreachable(String),
     /// The peer does not speak the operation.
     Unsupported,
     /// The peer took too long to say so.
@@ -118,7 +118,7 @@ impl Behaviour {
         // Who has given up takes no place.
         waiting.retain(|opening| !opening.answer.is_closed());
         if waiting.len() >= MAX_WAITING {
-            return opening.fail(OpenError::Unreachable);
+            return opening.fail(OpenError::Unreachable("too many requests wait for it".to_owned()));
         }
         waiting.push(opening);
         let opts = DialOpts::peer_id(peer).build();
@@ -203,9 +203,9 @@ impl NetworkBehaviour for Behaviour {
             }
             // Another dial is under way already.
             FromSwarm::DialFailure(DialFailure { error: DialError::DialPeerConditionFalse(_), .. }) => {}
-            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), .. }) => {
+            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer), error, .. }) => {
                 for opening in self.waiting.remove(&peer).unwrap_or_default() {
-                    opening.fail(OpenError::Unreachable);
+                    opening.fail(OpenError::Unreachable(why(error)));
                 }
             }
             _ => {}

@@ -96,7 +96,7 @@ fn worst(answers: Vec<Result<Vec<Outcome>, RequestError>>) -> Option<RequestErro
 /// Whether asking again makes no sense.
 fn is_permanent(error: &RequestError) -> bool {
     match error {
-        RequestError::Unreachable | RequestError::Timeout | RequestError::Closed => false,
+        RequestError::Unreachable { .. } | RequestError::Timeout | RequestError::Closed => false,
         RequestError::Refused { status, .. } => !matches!(status, Status::Busy | Status::RateLimited),
         _ => true,
     }

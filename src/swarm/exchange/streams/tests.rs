@@ -116,7 +116,7 @@ fn who_asks_for_a_peer_that_is_not_connected_waits_for_the_dial() {
     let twice = DialError::DialPeerConditionFalse(libp2p::swarm::dial_opts::PeerCondition::NotDialing);
     fail(&mut behaviour, peer, &twice);
     fail(&mut behaviour, other, &DialError::NoAddresses);
-    assert!(matches!(unreachable.try_recv(), Ok(Err(OpenError::Unreachable))));
+    assert!(matches!(unreachable.try_recv(), Ok(Err(OpenError::Unreachable(_)))));
     connect(&mut behaviour, peer, 1, &direct());
     assert_eq!(wants(&mut behaviour), (connections(&[1, 1]), 0));
     assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Err(TryRecvError::Closed))));
@@ -127,7 +127,7 @@ fn who_asks_for_a_peer_that_is_not_connected_waits_for_the_dial() {
 fn no_more_wait_for_a_peer_than_there_is_room_for_and_who_gave_up_takes_none() {
     let (mut behaviour, peer) = (behaviour(), PeerId::random());
     let mut waiting: Vec<Answer> = (0..MAX_WAITING).map(|_| ask(&mut behaviour, peer)).collect();
-    assert!(matches!(ask(&mut behaviour, peer).try_recv(), Ok(Err(OpenError::Unreachable))));
+    assert!(matches!(ask(&mut behaviour, peer).try_recv(), Ok(Err(OpenError::Unreachable(_)))));
     waiting.truncate(MAX_WAITING / 2);
     assert!(matches!(ask(&mut behaviour, peer).try_recv(), Err(TryRecvError::Empty)));
     assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Err(TryRecvError::Empty))));
