@@ -37,7 +37,7 @@ pub(super) struct Context {
 }
 
 /// What peers can make libp2p say as often as they like goes to no log, unless the operator's filter names libp2p.
-const QUIET: &str = "libp2p_gossipsub=off,libp2p_identify=warn";
+const QUIET: &str = "libp2p_gossipsub=off,libp2p_autonat=off,libp2p_dcutr=off,libp2p_identify=off,libp2p_kad=off,libp2p_relay=off";
 
 impl Context {
     pub(super) const fn new(globals: Globals) -> Self {
