@@ -23,6 +23,7 @@ use p2pdb::{
         },
         network::Network,
         refusal::Outcome,
+        seal::{Content, Draft},
     },
     swarm::Topic,
 };
@@ -30,7 +31,7 @@ use p2pdb::{
 use crate::{
     peer::{Answer, Hung, Peer, ok, signed_bytes},
     refusals::Parts,
-    support::{TestNode, entry, key, network, table, table_id, until},
+    support::{TestNode, entry, key, mine, network, now, rng, table, table_id, until},
 };
 
 /// A get response with these entries, whatever was asked for.
@@ -84,6 +85,19 @@ fn honest(network: &Network, entry: &Entry) -> Peer {
         _ => Vec::new(),
     });
     Peer::serving(network, key, answer)
+}
+
+/// An entry that expires.
+fn entry_at(network: &Network, table: &PrivateKey, expires: Option<u64>) -> Entry {
+    let draft = Draft {
+        table,
+        recipients: std::slice::from_ref(key(1).public_key()),
+        created: now(),
+        expires,
+        content: &Content { media_type: "text/plain".to_owned(), data: b"short".to_vec() },
+        author: None,
+    };
+    mine(network, &draft.seal(&mut rng(), network).unwrap())
 }
 
 async fn score(node: &TestNode, peer: &Peer) -> Option<f64> {
@@ -215,6 +229,30 @@ async fn who_takes_part_in_as_many_topics_as_may_be_hears_of_each() {
     let entry = entry(&network, table(), key(1).public_key(), "one of many");
     put(&observer, &node, &entry).await;
     assert_eq!(observer.hears().await, [entry.id()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_gone_leaves_its_place_in_the_gossip_to_another() {
+    let network = network();
+    let node = TestNode::with(&network, &[], |config| config.max_tables = 1).await;
+    let admit = async |entry: &Entry, table: &PrivateKey| {
+        let keys = vec![Bytes::copy_from_slice(table.public_key().der())];
+        node.node.gate().admit(Way::Put, vec![entry.encoded().clone()], keys).await[0].outcome
+    };
+    let expires = Some(now() + 3);
+    let short = entry_at(&network, key(2), expires);
+    assert_eq!(admit(&short, key(2)).await, Outcome::Stored);
+    let first = entry(&network, table(), key(1).public_key(), "first");
+    until("there is room for another table", || async {
+        node.node.store().sweep().await.unwrap();
+        admit(&first, table()).await == Outcome::Stored
+    })
+    .await;
+    let second = entry(&network, table(), key(1).public_key(), "second");
+    let announcer = honest(&network, &second);
+    announcer.connect(&node.address).await.unwrap();
+    announcer.announce(table_id(table()), &[second.id()]).await;
+    until("what is announced of it is fetched", || async { node.entries().await == 2 }).await;
 }
 
 /// Three full mirrors in a row, A - B - C, none of which reconciles again after they have met.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     num::NonZeroUsize,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lru::LruCache;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Relay;
 use crate::{
+    clock::monotonic,
     ingest::{Admitted, Mirror, Way},
     swarm::{News, Topic},
 };
@@ -29,6 +30,8 @@ const MAX_TOGETHER: usize = 1024;
 const MAX_UNHEARD: usize = 256;
 /// Pause between the tries.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two looks at which tables are gone: each reads all of them.
+const LEAVE_PAUSE: Duration = Duration::from_secs(60);
 /// After so many tries, reconciliation has to do.
 const MAX_TRIES: u32 = 15;
 
@@ -38,13 +41,15 @@ struct Tables {
     joined: HashSet<TableId>,
     /// Those that it holds or held entries of.
     held: LruCache<TableId, ()>,
+    /// When it last looked which of those that it joined are gone.
+    left: Option<Instant>,
 }
 
 impl Relay {
     /// Announces what comes in, and joins the gossip about tables that are new here, until `shutdown`.
     pub async fn announce(self, mut admitted: broadcast::Receiver<Admitted>, shutdown: CancellationToken) {
         let most = NonZeroUsize::new(self.context.max_tables).unwrap_or(NonZeroUsize::MIN);
-        let mut tables = Tables { joined: HashSet::new(), held: LruCache::new(most) };
+        let mut tables = Tables { joined: HashSet::new(), held: LruCache::new(most), left: None };
         for table in self.context.held_tables().await.unwrap_or_default() {
             tables.held.put(table, ());
         }
@@ -117,9 +122,29 @@ impl Relay {
     }
 
     async fn join(&self, table: TableId, tables: &mut Tables) {
+        if tables.joined.contains(&table) {
+            return;
+        }
+        if tables.joined.len() >= self.context.max_tables {
+            self.leave(tables).await;
+        }
         if tables.joined.len() < self.context.max_tables && tables.joined.insert(table) {
             self.context.swarm.subscribe(Topic::Entries(table)).await;
             self.context.swarm.provide(table).await;
+        }
+    }
+
+    /// Leaves the gossip about tables of which this node holds nothing any more: the store has given their places to others.
+    async fn leave(&self, tables: &mut Tables) {
+        let is_due = tables.left.is_none_or(|left| monotonic().saturating_duration_since(left) > LEAVE_PAUSE);
+        if !is_due || *self.context.gate.mirror() != Mirror::All {
+            return;
+        }
+        tables.left = Some(monotonic());
+        let Some(held) = self.context.held_tables().await else { return };
+        for table in tables.joined.extract_if(|table| !held.contains(table)) {
+            self.context.swarm.unsubscribe(Topic::Entries(table)).await;
+            self.context.swarm.stop_providing(table).await;
         }
     }
 }
