@@ -15,7 +15,14 @@ use p2pdb_protocol::{
     id::{EntryId, TableId},
     limits,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -36,8 +43,6 @@ const MAX_SEEN: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 const MAX_WAITING: usize = 64;
 /// Wake-ups that a busy follower may miss without harm: the next poll finds all.
 const MAX_WAKES: usize = 64;
-/// How long one node may keep the others waiting.
-const NODE_PATIENCE: Duration = Duration::from_secs(5);
 /// Nodes followed at the same time.
 const MAX_NODES: usize = 8;
 
@@ -120,6 +125,8 @@ impl Client {
             cursors: HashMap::new(),
             seen: Arc::new(Mutex::new(LruCache::new(MAX_SEEN))),
             entries: sender,
+            reading: JoinSet::new(),
+            nodes: HashMap::new(),
         };
         let wakes = self.inner.wakers.0.subscribe();
         let stopped = stop.clone();
@@ -148,83 +155,122 @@ struct Follower {
     cursors: HashMap<PeerId, Cursor>,
     seen: Arc<Mutex<LruCache<EntryId, ()>>>,
     entries: mpsc::Sender<Entry>,
+    /// Nodes that are read from, each by itself: a slow one does not hold up the others.
+    reading: JoinSet<Result<Read, ReaderGone>>,
+    /// Which they are, and whether something new came meanwhile.
+    nodes: HashMap<PeerId, bool>,
 }
 
 /// Nobody reads any more.
 struct ReaderGone;
 
+/// Up to where a node was read.
+struct Read {
+    node: PeerId,
+    cursor: Option<Cursor>,
+}
+
 impl Follower {
     async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
         let (mut nodes, mut polls) = (Vec::new(), 0);
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {
-                match self.client.nodes(&self.filter.tables, self.client.inner.nodes).await {
-                    Ok(found) => nodes = found,
-                    Err(error) => tracing::warn!(%error, "nobody to follow, trying on"),
+            tokio::select! {
+                _ = poll.tick() => {
+                    if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {
+                        match self.client.nodes(&self.filter.tables, self.client.inner.nodes).await {
+                            Ok(found) => nodes = found,
+                            Err(error) => tracing::warn!(%error, "nobody to follow, trying on"),
+                        }
+                    }
+                    polls = polls.wrapping_add(1);
+                    nodes.iter().for_each(|node| self.read(*node));
                 }
-            }
-            polls = polls.wrapping_add(1);
-            for node in nodes.clone() {
-                if self.drain(node).await.is_err() {
-                    return;
-                }
-            }
-            let deadline = tokio::time::Instant::now() + POLL;
-            // Whoever announces has the entry: it is asked at once, and followed from then on.
-            while let Ok(Ok((table, source))) = tokio::time::timeout_at(deadline, wakes.recv()).await {
-                if !self.filter.tables.contains(&table) {
-                    continue;
-                }
-                if !nodes.contains(&source) && nodes.len() < MAX_NODES {
-                    nodes.push(source);
-                }
-                if self.drain(source).await.is_err() {
-                    return;
-                }
+                // Whoever announces has the entry: it is asked at once, and followed from then on.
+                wake = wakes.recv() => match wake {
+                    Ok((table, source)) if self.filter.tables.contains(&table) => {
+                        if nodes.contains(&source) || nodes.len() < MAX_NODES {
+                            self.read(source);
+                        }
+                        if !nodes.contains(&source) && nodes.len() < MAX_NODES {
+                            nodes.push(source);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => nodes.iter().for_each(|node| self.read(*node)),
+                    Err(RecvError::Closed) => return,
+                },
+                Some(read) = self.reading.join_next() => match read {
+                    Ok(Ok(Read { node, cursor })) => {
+                        if let Some(cursor) = cursor {
+                            self.cursors.insert(node, cursor);
+                        }
+                        if self.nodes.remove(&node) == Some(true) {
+                            self.read(node);
+                        }
+                    }
+                    Ok(Err(ReaderGone)) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "following stops");
+                        return;
+                    }
+                },
             }
         }
     }
 
-    /// Hands out what one node has and the reader has not, for as long as the node keeps up: a slow one must not
-    /// hold up the others, and is asked again in the next round.
-    async fn drain(&mut self, node: PeerId) -> Result<(), ReaderGone> {
-        tokio::time::timeout(NODE_PATIENCE, self.drain_whole(node)).await.unwrap_or(Ok(()))
+    /// Hands out what a node has and the reader has not; if that is under way, once more afterwards.
+    fn read(&mut self, node: PeerId) {
+        if let Some(again) = self.nodes.get_mut(&node) {
+            *again = true;
+            return;
+        }
+        self.nodes.insert(node, false);
+        let cursor = self.cursors.get(&node).copied();
+        let mut filter = Filter { cursor, ..self.filter.clone() };
+        // A node that is asked for the first time later on: what arrived since the start counts.
+        let elapsed = self.client.inner.clock.now().saturating_sub(self.started);
+        filter.seconds_since = filter.seconds_since.map(|since| since + elapsed);
+        let (client, seen, entries) = (self.client.clone(), Arc::clone(&self.seen), self.entries.clone());
+        self.reading.spawn(read_all(client, node, filter, seen, entries));
     }
+}
 
-    async fn drain_whole(&mut self, node: PeerId) -> Result<(), ReaderGone> {
-        let mut empty_pages = 0;
-        loop {
-            let cursor = self.cursors.get(&node).copied();
-            let mut filter = Filter { cursor, ..self.filter.clone() };
-            filter.seconds_since = match (cursor, self.filter.seconds_since) {
-                (Some(_), _) => None,
-                // A node that is asked for the first time later on: what arrived since the start counts.
-                (None, Some(since)) => {
-                    Some(since + self.client.inner.clock.now().saturating_sub(self.started))
-                }
-                (None, None) => None,
-            };
-            let seen = Arc::clone(&self.seen);
-            let page = match self.client.page(node, &filter, move |id| lock(&seen).contains(id)).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::debug!(%node, %error, "a followed node does not answer");
-                    return Ok(());
-                }
-            };
-            let progress = cursor.is_none_or(|cursor| cursor != page.next);
-            empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
-            for entry in page.entries {
-                // Nothing counts as seen before there is room for it. A page may have two copies.
-                let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
-                if lock(&self.seen).put(entry.id(), ()).is_none() {
-                    place.send(entry);
-                }
+/// Reads a node from the cursor of the filter on.
+async fn read_all(
+    client: Client,
+    node: PeerId,
+    mut filter: Filter,
+    seen: Arc<Mutex<LruCache<EntryId, ()>>>,
+    entries: mpsc::Sender<Entry>,
+) -> Result<Read, ReaderGone> {
+    let mut empty_pages = 0;
+    loop {
+        if filter.cursor.is_some() {
+            filter.seconds_since = None;
+        }
+        let known = Arc::clone(&seen);
+        let page = match client.page(node, &filter, move |id| lock(&known).contains(id)).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(%node, %error, "a followed node does not answer");
+                break;
             }
-            self.cursors.insert(node, page.next);
-            if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
-                return Ok(());
+        };
+        let progress = filter.cursor.is_none_or(|cursor| cursor != page.next);
+        empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
+        for entry in page.entries {
+            // Nothing counts as seen before there is room for it. Several nodes may have it, and a page two copies.
+            let place = entries.reserve().await.map_err(|_| ReaderGone)?;
+            if lock(&seen).put(entry.id(), ()).is_none() {
+                place.send(entry);
             }
         }
+        filter.cursor = Some(page.next);
+        if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
+            break;
+        }
     }
+    Ok(Read { node, cursor: filter.cursor })
 }

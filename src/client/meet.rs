@@ -68,7 +68,13 @@ pub async fn run<R, F>(
                     told = record;
                 }
             }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            // Some may have come unnoticed; to greet the others again does no harm.
+            Err(RecvError::Lagged(_)) => {
+                let record = own_record().await;
+                let peers = swarm.serving_peers().await.unwrap_or_default();
+                peers.into_iter().for_each(|peer| greet_one(peer, record.clone()));
+            }
+            Ok(_) => {}
             Err(RecvError::Closed) => break,
         }
     }

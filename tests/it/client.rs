@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use libp2p::{Multiaddr, identity::Keypair};
@@ -30,6 +31,7 @@ use p2pdb::{
 use tokio::net::TcpListener;
 
 use crate::{
+    announce::served,
     peer::{Answer, Peer, ok, record, signed, signed_bytes},
     support::{TestNode, client, entry, key, network, table, table_id, until},
 };
@@ -134,6 +136,43 @@ async fn who_stops_following_leaves_the_gossip() {
     until("the other follower keeps his table", || async { topics().await == 1 }).await;
     drop(narrow);
     until("nobody follows any more", || async { topics().await == 0 }).await;
+    client.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_slow_node_has_is_followed_in_its_time_and_holds_up_nobody() {
+    let network = network();
+    let honest = TestNode::with(&network, &[], |_| {}).await;
+    let identity = Keypair::generate_ed25519();
+    let own = Blob::try_from(signed_bytes(&identity, &network)).unwrap();
+    let late = entry(&network, table(), key(1).public_key(), "late");
+    let (asked, encoded) = (Arc::new(AtomicUsize::new(0)), late.encoded().clone());
+    let counted = Arc::clone(&asked);
+    let answer: Answer = Arc::new(move |operation, _| match operation {
+        Hello::NAME => ok(HelloResponse { record: own.clone(), records: List::default() }),
+        Get::NAME => {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // As long as a page may take over a slow link, and less than an answer may.
+            tokio::task::block_in_place(|| std::thread::sleep(Duration::from_secs(8)));
+            ok(served(std::slice::from_ref(&encoded), &[table()]))
+        }
+        _ => Vec::new(),
+    });
+    let slow = Peer::serving(&network, identity, answer);
+    let client = client(&network, &[&honest.address, &slow.listen().await]).await;
+    until("both are met", || async {
+        client.nodes(&[table_id(table())], 2).await.is_ok_and(|nodes| nodes.len() == 2)
+    })
+    .await;
+    let mut news = client.follow(Filter::table(table_id(table()))).unwrap();
+    until("the slow one is asked", || async { asked.load(Ordering::SeqCst) == 1 }).await;
+    let posted = entry(&network, table(), key(1).public_key(), "in time");
+    let peer = honest.node.peer();
+    let put = client.put_to(peer, std::slice::from_ref(&posted), table().public_key()).await;
+    assert_eq!(put.unwrap(), [Outcome::Stored]);
+    assert_eq!(news.next().await.unwrap().id(), posted.id());
+    let late_one = tokio::time::timeout(Duration::from_secs(60), news.next()).await;
+    assert_eq!(late_one.expect("what it sends is not thrown away").unwrap().id(), late.id());
     client.stop().await;
 }
 
