@@ -152,6 +152,18 @@ class Finding(unittest.TestCase):
                     find(None, None, None)
 
 
+class Methods(unittest.TestCase):
+    def test_what_has_no_cursor_is_one_page(self) -> None:
+        db = Client(url="http://127.0.0.1:1", token="x")
+        answer = {"entries": [], "more": True}
+        with mock.patch("p2pdb_client.http.Http.call", side_effect=[answer, AssertionError("asked again")]):
+            self.assertEqual(list(db.entries("notes", mode="remote")), [])
+
+    def test_asyncio_has_them_all(self) -> None:
+        sync, asynchronous = ({name for name in vars(of) if name[0] != "_"} for of in (Client, AsyncClient))
+        self.assertEqual(asynchronous, sync)
+
+
 class LoggingIn(Swarm):
     def test_a_key_is_a_login_for_one_origin_once(self) -> None:
         owner = self.client()

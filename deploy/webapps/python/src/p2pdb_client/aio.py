@@ -78,6 +78,9 @@ class AsyncClient:
     async def job(self, id: str) -> Job:
         return await self._call(self._client.job, id)
 
+    async def jobs(self, *args: Any, **named: Any) -> list[Job]:
+        return await self._call(self._client.jobs, *args, **named)
+
     async def cancel(self, id: str) -> Job:
         return await self._call(self._client.cancel, id)
 
@@ -87,11 +90,26 @@ class AsyncClient:
     async def changes(self, *args: Any, **named: Any) -> Page:
         return await self._call(self._client.changes, *args, **named)
 
+    async def index(self, *args: Any, **named: Any) -> list[dict[str, Any]]:
+        return await self._call(self._client.index, *args, **named)
+
+    async def hello(self, space: Optional[str] = None) -> dict[str, Any]:
+        return await self._call(self._client.hello, space)
+
     async def status(self) -> dict[str, Any]:
         return await self._call(self._client.status)
 
     async def spaces(self) -> list[dict[str, Any]]:
         return await self._call(self._client.spaces)
+
+    async def import_card(self, space: str, card: str) -> dict[str, Any]:
+        return await self._call(self._client.import_card, space, card)
+
+    async def keys(self) -> list[dict[str, Any]]:
+        return await self._call(self._client.keys)
+
+    async def make_token(self, *args: Any, **named: Any) -> str:
+        return await self._call(self._client.make_token, *args, **named)
 
     async def login(self, key: str, challenge: str, origin: Optional[str] = None) -> str:
         return await self._call(self._client.login, key, challenge, origin)

@@ -89,16 +89,17 @@ class Client:
 
     def get(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Page:
         """A page of entries: ``recipient``, ``id`` (lists), ``bucket``, ``seconds_since``, ``created_from``,
-        ``created_until``, ``limit``, ``raw=1``, ``mode="remote"``."""
+        ``created_until``, ``limit``, ``raw=1``, ``mode="remote"`` (one page, without a cursor)."""
         return Page.of(self._http.call("GET", "/v1/get", {"space": space, "cursor": cursor, **filters}))
 
     def entries(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Iterator[Entry]:
-        """All entries that :meth:`get` finds, page after page."""
+        """All entries that :meth:`get` finds, page after page; of nodes, with ``mode="remote"``, one page."""
         while True:
             page = self.get(space, cursor=cursor, **filters)
             yield from page.entries
             cursor = page.next
-            if not page.more:
+            # Nodes have no common order to go on in: what they answer has no cursor.
+            if not page.more or cursor is None:
                 return
 
     def changes(self, space: str, *, cursor: Optional[str] = None, **filters: Any) -> Page:
