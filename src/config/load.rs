@@ -18,8 +18,9 @@ use super::settings::{Config, Nonsense, Profile};
 
 /// Prefix of the environment variables that are configuration.
 const PREFIX: &str = "P2PDB_";
-/// Variables with the prefix that are not keys of the configuration.
-const NOT_KEYS: &[&str] = &["P2PDB_HOME", "P2PDB_TEST_"];
+/// Beginnings of variables with the prefix that are not keys of the configuration: of the command line, of apps that use the
+/// daemon, of tests.
+const NOT_KEYS: &[&str] = &["P2PDB_HOME", "P2PDB_GATEWAY_", "P2PDB_BIN", "P2PDB_TEST_"];
 /// Largest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -185,7 +186,8 @@ impl Loader {
 
     /// Adds the variables that begin with `P2PDB_`; `P2PDB_LIMITS__MAX_DISK` is `limits.max_disk`.
     ///
-    /// Lists are written with commas. `P2PDB_HOME` and `P2PDB_TEST_*` are left alone.
+    /// Lists are written with commas. Left alone are `P2PDB_HOME`, `P2PDB_GATEWAY_*`, which tell an app of its daemon,
+    /// `P2PDB_BIN` and `P2PDB_TEST_*`.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         for (name, text) in variables {

@@ -75,6 +75,9 @@ fn variables_carry_every_type() {
             ("P2PDB_KAD_MODE", "server"),
             // Not ours, or not keys.
             ("P2PDB_HOME", "/srv/p2pdb"),
+            ("P2PDB_GATEWAY_URL", "http://127.0.0.1:4780"),
+            ("P2PDB_GATEWAY_TOKEN", "app"),
+            ("P2PDB_BIN", "target/debug/p2pdb"),
             ("P2PDB_TEST_SEED", "1"),
             ("PATH", "/bin"),
         ]))
