@@ -6,7 +6,7 @@ use crate::source::{Token, files, root, tokens};
 
 /// The layers, lowest first. Modules of one layer do not import each other. Below them all is the protocol crate.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "shutdown", "metrics"],
+    &["clock"],
     &["config"],
     &["store", "wire", "transport"],
     &["ingest", "swarm"],
