@@ -139,8 +139,14 @@ fn lower_hint(cause: &(dyn Error + 'static)) -> Option<&'static str> {
         Some(NodeError::Store(store)) => Some(store),
         _ => cause.downcast_ref(),
     };
-    if let Some(StoreError::InUse { .. }) = store {
-        return Some("stop the node that runs on this home, or name another home with --home");
+    match store {
+        Some(StoreError::InUse { .. }) => {
+            return Some("stop the node that runs on this home, or name another home with --home");
+        }
+        Some(StoreError::HorizonTooShort { .. }) => {
+            return Some("correct `limits.horizon`: at least an epoch of the network, or \"none\"");
+        }
+        _ => {}
     }
     if let Some(ClientError::NoMirror { .. }) = cause.downcast_ref() {
         return Some("name a node that mirrors the table with --peer, or run one yourself");

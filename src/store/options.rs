@@ -55,6 +55,27 @@ impl Default for StoreOptions {
     }
 }
 
+impl StoreOptions {
+    /// Whether a store of the network takes them.
+    ///
+    /// # Errors
+    /// [`StoreError::LimitTooSmall`] and [`StoreError::HorizonTooShort`].
+    pub fn check(&self, network: &Network) -> Result<(), StoreError> {
+        if let Some(got) = self.max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
+            return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
+        }
+        let least = charge::LEAST_TABLE_LIMIT;
+        let mut table_limits = self.table_limits.values().copied().chain(self.table_max_disk);
+        if let Some(got) = table_limits.find(|limit| *limit < least) {
+            return Err(StoreError::LimitTooSmall { least, got });
+        }
+        match self.horizon.filter(|horizon| *horizon < network.epoch_seconds) {
+            Some(got) => Err(StoreError::HorizonTooShort { least: network.epoch_seconds, got }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The options as the store works with them.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -76,6 +97,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn new(network: Network, options: StoreOptions) -> Result<Self, StoreError> {
+        options.check(&network)?;
         let StoreOptions {
             cache_bytes: _,
             max_disk,
@@ -86,16 +108,6 @@ impl Settings {
             delta_bytes,
             segment_bytes,
         } = options;
-        if let Some(got) = max_disk.filter(|max_disk| *max_disk < charge::LEAST_LIMIT) {
-            return Err(StoreError::LimitTooSmall { least: charge::LEAST_LIMIT, got });
-        }
-        let least = charge::LEAST_TABLE_LIMIT;
-        if let Some(got) = table_limits.values().copied().chain(table_max_disk).find(|limit| *limit < least) {
-            return Err(StoreError::LimitTooSmall { least, got });
-        }
-        if let Some(got) = horizon.filter(|horizon| *horizon < network.epoch_seconds) {
-            return Err(StoreError::HorizonTooShort { least: network.epoch_seconds, got });
-        }
         let budget = max_disk.map(charge::budget);
         Ok(Self {
             network,

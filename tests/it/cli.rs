@@ -320,6 +320,18 @@ fn flags_go_before_variables_and_variables_before_the_file() {
 }
 
 #[test]
+fn the_check_refuses_a_horizon_that_no_store_takes() {
+    let home = Home::dev();
+    let check = |horizon: &str| {
+        home.command(&["config", "check"]).env("P2PDB_LIMITS__HORIZON", horizon).output().unwrap()
+    };
+    assert!(check("1 week").status.success());
+    let refused = check("1 hour");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("hint: correct `limits.horizon`"), "{}", stderr(&refused));
+}
+
+#[test]
 fn a_bootstrap_list_at_fault_is_found_by_its_line() {
     let home = Home::dev();
     let config = home.root().join("config.toml");

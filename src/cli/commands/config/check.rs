@@ -54,6 +54,7 @@ pub(super) fn run(context: &Context) -> Result<Exit> {
     let home = context.home()?;
     let config = context.config()?;
     let network = context.network()?;
+    node_config::store_options(&config).check(&network.network)?;
     let bootstrap = node_config::bootstrap_addresses(&home, &config, &network)?;
     context.output().print(&Checked {
         config: context.config_path()?,
