@@ -88,6 +88,11 @@ impl Context {
         Ok(Home::open(&self.home_path()?)?)
     }
 
+    /// The home with all its directories: one from a backup lacks that of the store.
+    pub(super) fn whole_home(&self) -> Result<Home> {
+        Ok(Home::create(self.home()?.root())?)
+    }
+
     /// Where the configuration is.
     pub(super) fn config_path(&self) -> Result<PathBuf> {
         Ok(match &self.globals.config {
@@ -130,7 +135,7 @@ impl Context {
     /// The store of the home, made if it is not there.
     pub(super) fn new_store(&self) -> Result<Store> {
         let (options, network) = (store_options(&self.config()?), self.network()?.network);
-        Ok(Store::open(&store_file(&self.home()?.store()), network, options, Clock::system())?)
+        Ok(Store::open(&store_file(&self.whole_home()?.store()), network, options, Clock::system())?)
     }
 
     /// The network of the home.

@@ -185,7 +185,8 @@ impl Store {
         self.ask(Request::Merge).await
     }
 
-    /// Makes index file and log as small as they can be; everybody else waits meanwhile. Whether they became smaller.
+    /// Makes index file and log as small as they can be, but for the segment that the log grows in; everybody else waits
+    /// meanwhile. Whether they became smaller.
     ///
     /// # Errors
     /// If it could not be written.

@@ -333,6 +333,25 @@ fn entries_travel_in_files_through_the_same_checks() {
 }
 
 #[test]
+fn a_compacted_store_takes_less_and_has_everything() {
+    let (publisher, table) = publisher();
+    // As in a home from a backup, which has no entries.
+    fs::remove_dir(publisher.root().join("store")).unwrap();
+    let node = Node::run(&publisher, &["--tables", &table]);
+    for text in ["one", "two", "three"] {
+        publisher.ok(&["put", "--table", "news", "--peer", &node.address, text]);
+    }
+    publisher.fails_with(1, &["compact"], "stop the node");
+    assert_eq!(node.stop(), Some(0));
+    let compacted = publisher.json(&["compact"]);
+    let (before, after) = (compacted["bytes_before"].as_u64(), compacted["bytes_after"].as_u64());
+    assert!(after < before && after > Some(0), "{compacted}");
+    assert_eq!(compacted["dropped"], 0);
+    let verified = publisher.json(&["verify"]);
+    assert_eq!((&verified["clean"], &verified["entries"]), (&true.into(), &3.into()));
+}
+
+#[test]
 fn the_board_of_the_examples_posts_and_follows() {
     let (publisher, table) = publisher();
     let node = Node::run(&publisher, &["--tables", &table]);

@@ -1,5 +1,6 @@
 //! The commands: nouns have a module with one file per verb.
 
+mod compact;
 mod completions;
 mod config;
 mod demo;
@@ -63,6 +64,8 @@ pub(super) enum Command {
     Work(work::Command),
     /// Prove that the store's indexes are its data
     Verify,
+    /// Drop what is due, and give back the disk space that the store does not need any more
+    Compact,
     /// Write the store's entries to a file
     Export(export::Args),
     /// Take entries from a file, with the checks that entries from strangers get
@@ -98,6 +101,7 @@ pub(super) fn run(command: Command, context: &Context) -> Result<Exit> {
         Command::Hello(args) => hello::run(&args, context),
         Command::Work(command) => work::run(command, context),
         Command::Verify => verify::run(context),
+        Command::Compact => compact::run(context),
         Command::Export(args) => export::run(&args, context),
         Command::Import(args) => import::run(&args, context),
         Command::Config(command) => config::run(command, context),

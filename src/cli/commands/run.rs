@@ -73,7 +73,7 @@ impl Answer for Running {
 }
 
 pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let home = context.home()?;
+    let home = context.whole_home()?;
     let config = config(args, context)?;
     context.start_logging(&config.log)?;
     let network = context.network()?;
