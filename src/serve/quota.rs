@@ -47,6 +47,10 @@ pub struct Rates {
 }
 
 impl Default for Rates {
+    /// For who starts a node from Rust. A node of the command line has those of its configuration, [`config::Rates`]: less of
+    /// what strangers get and put, and more indexes.
+    ///
+    /// [`config::Rates`]: crate::config::Rates
     fn default() -> Self {
         Self {
             hellos: 12,
