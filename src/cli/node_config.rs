@@ -107,7 +107,7 @@ fn rates(config: &Config) -> Rates {
     }
 }
 
-/// The first contacts of a home: those of the network file, of the configuration, and of the lists it names.
+/// The bootstrap addresses of a home: those of the network file, of the configuration, and of the lists it names.
 pub(super) fn bootstrap_addresses(
     home: &Home,
     config: &Config,

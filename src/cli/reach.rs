@@ -92,7 +92,7 @@ impl ReachArgs {
     }
 }
 
-/// The node that runs on this home, if one does, and the home's first contacts.
+/// The node that runs on this home, if one does, and the home's bootstrap addresses.
 pub(super) async fn known_nodes(context: &Context) -> Result<Vec<Multiaddr>> {
     let home = context.home()?;
     let mut nodes = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! A [`Config`] is put together by [`Loader`] from flags, `P2PDB_*` variables, a TOML file and the defaults of a
 //! profile, in this order of precedence. `deploy/config.example.toml` lists every key. [`home`] is the directory
-//! that a node keeps its keys and data in, [`bootstrap`] the lists of first contacts.
+//! that a node keeps its keys and data in, [`bootstrap`] the bootstrap lists.
 
 #[cfg(feature = "client")]
 pub mod bootstrap;

@@ -32,7 +32,7 @@ pub struct Config {
     pub kad_mode: KadMode,
     /// How long it takes from one reconciliation with a random peer to the next. At least a second.
     pub sync_interval: Period,
-    /// First contacts.
+    /// Bootstrap addresses.
     pub bootstrap: Bootstrap,
     /// Bounds on connections, memory and disk.
     pub limits: Limits,
@@ -48,7 +48,7 @@ pub struct Config {
 pub enum Profile {
     /// A machine with a public address that is always on.
     Server,
-    /// A machine at home: fewer connections and less disk, so that router and owner do not notice.
+    /// A machine at home: fewer connections, less memory and less disk, so that router and owner do not notice.
     Home,
 }
 
@@ -84,7 +84,7 @@ pub enum KadMode {
     Client,
 }
 
-/// First contacts: together with those of the network file.
+/// Where a node finds its first peers, besides the bootstrap addresses of the network file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Bootstrap {
@@ -120,14 +120,14 @@ pub struct Limits {
     /// beyond, others are told `busy`. And as many that came and were not read yet; beyond, peers with more than 256 KiB of
     /// them have to wait.
     pub max_request_memory: Size,
-    /// Disk space of the store. Under pressure the entries with the least work per byte go first.
+    /// Disk space of the store. Under pressure the entries with the least effort per byte go first.
     pub max_disk: Size,
     /// Disk space of one table, or none beyond [`max_disk`](Self::max_disk).
     #[serde(with = "or_none")]
     pub max_disk_per_table: Option<Size>,
     /// Tables that are taken when all are mirrored.
     pub max_tables: u32,
-    /// Age at which entries are dropped, counted in whole epochs of the network. None: never by age.
+    /// Age at which entries are dropped, counted in whole epochs of the network; at least one. None: never by age.
     #[serde(with = "or_none")]
     pub horizon: Option<Period>,
 }

@@ -256,7 +256,7 @@ fn a_card_grants_what_was_asked_for_and_no_more() {
     home.ok(&["table", "new", "plain", "--bits", "2048"]);
     home.fails_with_hint(
         &["table", "share", "plain", text(&home.path("x")), "--with", "read"],
-        "--shared-key",
+        "--shared-recipient",
     );
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn status(home: &Home) -> Value {
 /// A home with the table `news`, whose readers share a key, and its id.
 fn publisher() -> (Home, String) {
     let home = Home::dev();
-    let table = home.json(&["table", "new", "news", "--bits", "2048", "--shared-key"]);
+    let table = home.json(&["table", "new", "news", "--bits", "2048", "--shared-recipient"]);
     (home, table["id"].as_str().unwrap().to_owned())
 }
 

@@ -16,7 +16,7 @@ use crate::cli::{
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Leave out what the nodes have already
+    /// Only entries that arrive from now on
     #[arg(long, conflicts_with = "since")]
     new: bool,
     /// End after so many entries

@@ -20,7 +20,7 @@ use crate::cli::{
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Table by name or id [default: which tables the node holds entries of]
+    /// Table by name or id; without one, the tables that the node holds entries of
     table: Option<String>,
     /// Only entries created at this time or later, rounded up to an epoch of the network
     #[arg(long, value_name = "TIME", default_value = "0", requires = "table")]

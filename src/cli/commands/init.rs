@@ -93,7 +93,8 @@ pub(in crate::cli) fn run(args: &Args, context: &Context) -> Result<Exit> {
     })?;
     if network.bootstrap.is_empty() {
         note(
-            "The network file names no node to begin with: add one to `bootstrap` in config.toml, or pass --peer.",
+            "The network file names no node to begin with: add one to `bootstrap.peers` in config.toml, or to `bootstrap` in \
+             network.toml, which goes with the table cards that you share; or pass --peer.",
         );
     }
     note("Next: `p2pdb key new NAME` to read, `p2pdb table new NAME` to post, `p2pdb run` to run a node.");

@@ -131,7 +131,7 @@ pub(in crate::cli) fn run(context: &Context) -> Result<Exit> {
     if healthy {
         Ok(Exit::Success)
     } else {
-        note("hint: no node is connected; see `p2pdb peers add`, and `bootstrap` in config.toml");
+        note("hint: no node is connected; see `p2pdb peers add`, and `bootstrap.peers` in config.toml");
         Ok(Exit::Unhealthy)
     }
 }

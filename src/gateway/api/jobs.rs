@@ -81,7 +81,7 @@ pub(super) struct ProgressShown {
     of: u32,
     /// Hashes done.
     hashes: u64,
-    /// Seconds that it probably takes on.
+    /// Estimated seconds left; nothing until the speed is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     eta_s: Option<u64>,
 }

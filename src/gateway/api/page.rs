@@ -227,7 +227,7 @@ async fn render(app: &Arc<App>, place: &str) -> Result<String, Problem> {
         table(
             &["Name", "Whose", "Id"],
             &keys,
-            "None yet: <code>p2pdb key new NAME</code>, then start the gateway again."
+            "None yet: <code>p2pdb key new NAME</code>, then start the daemon again."
         ),
         table(&["Connected with"], &nodes, "None."),
     ))

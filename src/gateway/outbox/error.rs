@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum OutboxError {
     /// Another daemon has the file open.
-    #[error("another gateway runs on this home")]
+    #[error("another daemon runs on this home")]
     InUse,
     /// The file could not be read or written.
     #[error("the outbox cannot be read or written")]

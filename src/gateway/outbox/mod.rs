@@ -76,7 +76,7 @@ pub(super) struct WorkProgress {
     pub(super) solved: u32,
     pub(super) of: u32,
     pub(super) hashes: u64,
-    /// Seconds that it probably takes on; nothing until the speed is known.
+    /// Estimated seconds left; nothing until the speed is known.
     pub(super) eta_seconds: Option<u64>,
 }
 

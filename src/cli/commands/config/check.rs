@@ -44,7 +44,7 @@ impl Answer for Checked {
                 ("network", format!("{} ({})", self.network, self.network_id)),
                 ("listens on", if listen.is_empty() { "nothing".to_owned() } else { listen.join(", ") }),
                 ("mirrors", tables),
-                ("first contacts", self.bootstrap_addresses.to_string()),
+                ("bootstrap addresses", self.bootstrap_addresses.to_string()),
             ],
         )
     }

@@ -36,13 +36,13 @@ pub(super) fn ask<T: DeserializeOwned>(
 ) -> Result<Option<T>> {
     let file = |name: &str| -> Result<String> {
         let text = home::read_secret(&home.root().join("gateway").join(name))
-            .context("no gateway runs on this home")
+            .context("no daemon runs on this home")
             .hint("start it with `p2pdb gateway`")?;
         Ok(String::from_utf8_lossy(&text).trim().to_owned())
     };
     let (url, token) = (file("url")?, file("token")?);
     let host = url.strip_prefix("http://").unwrap_or(&url);
-    let address: SocketAddr = host.parse().with_context(|| format!("{url:?} is not the URL of a gateway"))?;
+    let address: SocketAddr = host.parse().with_context(|| format!("{url:?} is not the URL of a daemon"))?;
     let body = body.map(Value::to_string).unwrap_or_default();
     // HTTP/1.0: the answer comes whole, and ends with the connection.
     let request = format!(
@@ -51,18 +51,19 @@ pub(super) fn ask<T: DeserializeOwned>(
         body.len()
     );
     let answer = exchange(address, request.as_bytes())
-        .with_context(|| format!("the gateway at {url} does not answer"))
+        .with_context(|| format!("the daemon at {url} does not answer"))
         .hint("if it was killed, start it again with `p2pdb gateway`")?;
-    let (status, body) = parse(&answer).ok_or_else(|| anyhow!("what listens at {url} is not a gateway"))?;
+    let (status, body) =
+        parse(&answer).ok_or_else(|| anyhow!("what listens at {url} is not a daemon of p2pdb"))?;
     if !(200..300).contains(&status) {
         let Problem { detail, fix } =
-            serde_json::from_slice(body).with_context(|| format!("the gateway answered {status}"))?;
+            serde_json::from_slice(body).with_context(|| format!("the daemon answered {status}"))?;
         return Err(anyhow!(detail)).hint(fix);
     }
     if body.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(body).map(Some).context("the gateway is of another version").hint("start it again")
+    serde_json::from_slice(body).map(Some).context("the daemon is of another version").hint("start it again")
 }
 
 fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {

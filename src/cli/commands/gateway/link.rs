@@ -21,8 +21,8 @@ impl Answer for Link {
 }
 
 pub(super) fn run(context: &Context) -> Result<Exit> {
-    let link: Link =
-        ask(&context.home()?, "POST", "/v1/page", Some(&json!({})))?.context("the gateway told no link")?;
+    let link: Link = ask(&context.home()?, "POST", "/v1/page", Some(&json!({})))?
+        .context("the daemon's answer has no link")?;
     context.output().print(&link)?;
     Ok(Exit::Success)
 }

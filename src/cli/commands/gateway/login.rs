@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let Args { key, challenge, origin } = args;
     let body = json!({"key": key, "challenge": challenge, "origin": origin});
     let login: Login =
-        ask(&context.home()?, "POST", "/v1/login", Some(&body))?.context("the gateway told no answer")?;
+        ask(&context.home()?, "POST", "/v1/login", Some(&body))?.context("the daemon's answer is empty")?;
     context.output().print(&login)?;
     Ok(Exit::Success)
 }

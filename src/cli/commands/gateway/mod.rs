@@ -99,7 +99,7 @@ struct Running {
 
 impl Answer for Running {
     fn write_text(&self, to: &mut dyn Write) -> io::Result<()> {
-        writeln!(to, "the gateway listens at {}", self.url)?;
+        writeln!(to, "the daemon listens at {}", self.url)?;
         writeln!(to, "the owner's token of this start is in {}", self.token_file)?;
         writeln!(to, "to see it in a browser, open (once): {}", self.page)
     }
@@ -146,10 +146,12 @@ fn serve(args: &RunArgs, context: &Context) -> Result<Exit> {
             Err(error @ GatewayError::Listen { .. }) => {
                 return Err(error).hint("stop what listens there, or choose another port with --listen");
             }
-            Err(error) => return Err(error).context("the gateway does not start"),
+            Err(error) => return Err(error).context("the daemon does not start"),
         };
         if args.expose {
-            note("other machines can reach this gateway, and read what it sends: put a proxy with TLS in front");
+            note(
+                "other machines can reach this daemon, and read what it sends: put a proxy with TLS in front",
+            );
         }
         if is_alone {
             note("no node is known: entries wait in the outbox until one is; name one with --peer MULTIADDR");

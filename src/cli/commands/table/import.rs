@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Adds the first contacts of the card to those of the home.
+/// Adds the bootstrap addresses of the card to those of the home.
 fn take_bootstrap(home: &Home, mut network: NetworkFile, card: &NetworkFile) -> Result<()> {
     let known = network.bootstrap.len();
     for address in &card.bootstrap {
@@ -66,7 +66,7 @@ fn take_bootstrap(home: &Home, mut network: NetworkFile, card: &NetworkFile) -> 
     let new = network.bootstrap.len() - known;
     if new > 0 {
         home::write_public(&home.network(), network.to_toml().as_bytes(), Overwrite::Yes)?;
-        note(&format!("added {new} first contacts of the card to {}", home.network().display()));
+        note(&format!("added {new} bootstrap addresses of the card to {}", home.network().display()));
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, default_value_t = DEFAULT_RSA_BITS, value_parser = bits)]
     bits: usize,
     /// Also make a recipient key that all readers share: who gets it with a card reads all that is posted to it
-    #[arg(long)]
-    shared_key: bool,
+    #[arg(long, alias = "shared-key")]
+    shared_recipient: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Err(HomeError::Exists { path }.into());
     }
     let table = PrivateKey::generate(&mut rng(), args.bits)?;
-    let recipient = args.shared_key.then(|| PrivateKey::generate(&mut rng(), args.bits)).transpose()?;
+    let recipient = args.shared_recipient.then(|| PrivateKey::generate(&mut rng(), args.bits)).transpose()?;
     let card = TableCard {
         name: args.name.to_string(),
         network,

@@ -97,7 +97,7 @@ fn reduced(card: TableCard, with: Option<Grant>) -> Result<TableCard> {
     match with {
         Some(Grant::Read) if card.recipient_private.is_none() => lacks(
             "reading: it has no shared recipient's private key",
-            "make a table with `p2pdb table new NAME --shared-key`, or have readers make keys of their own and post to \
+            "make a table with `p2pdb table new NAME --shared-recipient`, or have readers make keys of their own and post to \
              those with `p2pdb put --to`",
         )?,
         Some(Grant::Post) if card.table_private.is_none() => {

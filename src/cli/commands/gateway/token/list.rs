@@ -48,7 +48,7 @@ impl Answer for List {
 
 pub(super) fn run(context: &Context) -> Result<Exit> {
     let list: List =
-        ask(&context.home()?, "GET", "/v1/tokens", None)?.context("the gateway told no tokens")?;
+        ask(&context.home()?, "GET", "/v1/tokens", None)?.context("the daemon's answer has no tokens")?;
     context.output().print(&list)?;
     Ok(Exit::Success)
 }

@@ -67,8 +67,8 @@ impl Answer for Made {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let Args { name, spaces, may, origin, to } = args;
     let body = json!({"name": name, "spaces": spaces, "may": may, "origin": origin});
-    let made: Made =
-        ask(&context.home()?, "POST", "/v1/tokens", Some(&body))?.context("the gateway told no token")?;
+    let made: Made = ask(&context.home()?, "POST", "/v1/tokens", Some(&body))?
+        .context("the daemon's answer has no token")?;
     match to {
         Some(file) => {
             home::write_secret(file, format!("{}\n", made.token).as_bytes(), Overwrite::Yes)?;
