@@ -1,6 +1,6 @@
 //! A board in a terminal: posts one line to a table and prints what everybody posts, as it comes.
 //!
-//! `cargo run --release --example board -- CARD "Hello"`, the card being made by `p2pdb table new board --shared-key` and
+//! `cargo run --release --example board -- CARD "Hello"`, the card being made by `p2pdb table new board --shared-recipient` and
 //! `p2pdb table share board --with all CARD`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what it is for")]
