@@ -143,6 +143,10 @@ async fn answer_all<O: Answer + crate::swarm::Exchange>(
 
 #[tracing::instrument(level = "debug", skip_all, fields(operation = O::NAME, peer = %incoming.peer))]
 async fn answer_one<O: Answer + crate::swarm::Exchange>(service: &Service, mut incoming: Incoming<O>) {
+    if incoming.is_abandoned() {
+        // It waited for longer than the peer does: all work would be for nobody.
+        return;
+    }
     let Some(request) = incoming.take_request() else { return };
     let (limiter, cost) = O::cost(service, &request);
     let reply = match limiter.charge(incoming.peer, incoming.origin, cost) {

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Exchange, Incoming, Outlets, RETRY_AFTER_MS, Responder, Unread, report,
+    Exchange, Incoming, Outlets, RETRY_AFTER_MS, Responder, Untaken, report,
     streams::{Accept, Asker},
 };
 use crate::{
@@ -30,7 +30,7 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Server {
     outlets: Outlets,
-    unread: Unread,
+    untaken: Untaken,
     /// Bytes of requests held at the same time.
     budget: Budget,
     /// Time a peer has to send a request whole.
@@ -41,7 +41,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server that passes requests on to the outlets; requests may take so many bytes, and unread answers as many.
+    /// A server that passes requests on to the outlets; requests may take so many bytes, and untaken answers as many.
     pub(crate) fn new(
         outlets: Outlets,
         bytes: usize,
@@ -50,7 +50,7 @@ impl Server {
     ) -> Self {
         Self {
             outlets,
-            unread: Unread::new(bytes),
+            untaken: Untaken::new(bytes),
             budget: Budget::new(bytes),
             read_timeout,
             commands,
@@ -138,9 +138,9 @@ impl Server {
             Ok(_) => match O::outlet(&self.outlets).reserve(peer) {
                 Some((place, share)) => {
                     let (reply, replied) = oneshot::channel();
-                    let (commands, unread) = (self.commands.clone(), self.unread.clone());
+                    let (commands, untaken) = (self.commands.clone(), self.untaken.clone());
                     let responder =
-                        Responder { peer, reply, commands, unread, noted: None, operation: PhantomData };
+                        Responder { peer, reply, commands, untaken, noted: None, operation: PhantomData };
                     place.send(Incoming { peer, origin, request, conduct: None, responder, _share: share });
                     return timeout(O::DEADLINE, replied).await.ok()?.ok();
                 }

@@ -41,25 +41,25 @@ const RETRY_AFTER_MS: u64 = 2_000;
 
 /// Answers of so many bytes are charged to nobody: each is less than what a stream takes anyway.
 const SMALL_ANSWER: usize = 4 << 10;
-/// A peer gets this part of the bytes that unread answers may take, but room for the longest two at least.
-const UNREAD_SHARE: usize = 8;
-const LEAST_UNREAD: usize = 2 * limits::SYNC_RESPONSE_BYTES;
+/// A peer gets this part of the bytes that untaken answers may have, but room for the longest two at least.
+const UNTAKEN_SHARE: usize = 8;
+const LEAST_UNTAKEN: usize = 2 * limits::SYNC_RESPONSE_BYTES;
 
 /// Answers that peers have not taken yet. Who asks and does not read must not make the node keep it all.
 #[derive(Debug, Clone)]
-pub(super) struct Unread {
+pub(super) struct Untaken {
     budget: Budget,
     shares: Shares,
 }
 
-impl Unread {
+impl Untaken {
     /// At most so many bytes over all peers.
     pub(super) fn new(bytes: usize) -> Self {
-        let share = (bytes / UNREAD_SHARE).max(LEAST_UNREAD);
+        let share = (bytes / UNTAKEN_SHARE).max(LEAST_UNTAKEN);
         Self { budget: Budget::new(bytes), shares: Shares::new(share) }
     }
 
-    /// The frame of a reply; or that this node is busy, if too much is unread.
+    /// The frame of a reply; or that this node is busy, if too much is untaken.
     fn frame<O: Operation>(&self, peer: PeerId, reply: &Reply<O::Response>) -> Option<Frame> {
         let frame = frame::<O>(reply)?;
         let bytes = frame.message_bytes();
@@ -107,6 +107,11 @@ impl<O: Operation> Incoming<O> {
         self.conduct = Some(conduct);
     }
 
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.responder.reply.is_closed()
+    }
+
     /// Gives up the request's bytes and its place among those of the peer, and keeps the way back.
     pub fn into_responder(self) -> Responder<O> {
         Responder { noted: self.conduct, ..self.responder }
@@ -119,20 +124,20 @@ pub struct Responder<O: Operation> {
     peer: PeerId,
     reply: oneshot::Sender<Frame>,
     commands: mpsc::Sender<Command>,
-    unread: Unread,
+    untaken: Untaken,
     noted: Option<Conduct>,
     operation: PhantomData<O>,
 }
 
 impl<O: Operation> Responder<O> {
-    /// Sends the reply, or that this node is busy, if the peer, or all together, leave too much unread; and reports what was
+    /// Sends the reply, or that this node is busy, if the peer, or all together, leave too much untaken; and reports what was
     /// noted of the peer.
     pub async fn send(self, reply: Reply<O::Response>) {
-        let Self { peer, reply: answer, commands, unread, noted, .. } = self;
+        let Self { peer, reply: answer, commands, untaken, noted, .. } = self;
         if let Some(conduct) = noted {
             report(&commands, peer, conduct).await;
         }
-        if let Some(frame) = unread.frame::<O>(peer, &reply) {
+        if let Some(frame) = untaken.frame::<O>(peer, &reply) {
             // The peer may have gone; then nobody misses the answer.
             let _ = answer.send(frame);
         }

@@ -297,31 +297,3 @@ async fn what_its_peer_does_not_take_is_bounded_and_goes_out_whole_once_it_does(
     drop(timeout(PATIENCE, join_all(senders)).await.unwrap());
     assert_eq!(unsent.used(), 0);
 }
-
-#[tokio::test]
-async fn who_writes_without_end_does_not_keep_others_from_writing() {
-    let budget = Budget::new(MOST);
-    let (near, mut far) = connected(&budget).await;
-    let mut endless = Vec::new();
-    for _ in 0..4 {
-        let mut stream = poll_fn(|cx| Pin::new(&mut far).poll_outbound(cx)).await.unwrap();
-        endless.push(tokio::spawn(async move { while stream.write_all(&[7; 64 << 10]).await.is_ok() {} }));
-    }
-    let unsent = far.unsent.clone();
-    let mut other = poll_fn(|cx| Pin::new(&mut far).poll_outbound(cx)).await.unwrap();
-    let _came = run(far);
-    until("as much is written as may be", || unsent.used() > unsent::MOST).await;
-    let writing = tokio::spawn(async move { other.write_all(&vec![7; LENGTH]).await });
-    let mut came = run(near);
-    let reading = tokio::spawn(async move {
-        let mut readers = Vec::new();
-        while let Some(mut stream) = came.recv().await {
-            readers.push(tokio::spawn(async move {
-                while stream.read(&mut [0; 8 << 10]).await.is_ok_and(|n| n > 0) {}
-            }));
-        }
-    });
-    timeout(PATIENCE, writing).await.expect("it has its turns").unwrap().unwrap();
-    reading.abort();
-    endless.iter().for_each(JoinHandle::abort);
-}
