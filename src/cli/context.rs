@@ -36,9 +36,6 @@ pub(super) struct Context {
     globals: Globals,
 }
 
-/// What peers can make libp2p say as often as they like goes to no log, unless the operator's filter names libp2p.
-const QUIET: &str = "libp2p_gossipsub=off,libp2p_autonat=off,libp2p_dcutr=off,libp2p_identify=off,libp2p_kad=off,libp2p_relay=off";
-
 impl Context {
     pub(super) const fn new(globals: Globals) -> Self {
         Self { globals }
@@ -62,13 +59,7 @@ impl Context {
             (false, 2) => "info,p2pdb=debug",
             (false, _) => "debug,p2pdb=trace",
         };
-        let quiet = format!("{QUIET},{filter}");
-        let filter = if self.globals.verbose > 2 || filter.contains("libp2p") { filter } else { &quiet };
-        let filter = EnvFilter::try_new(filter)
-            .with_context(|| {
-                format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}")
-            })
-            .hint("correct `log` in config.toml, or remove it")?;
+        let filter = parse_filter(filter, self.globals.verbose > 2)?;
         let logger = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_watched());
         // Only tests could have started one before.
         let _ = logger.with_writer(std::io::stderr).try_init();
@@ -150,5 +141,60 @@ impl Context {
                 .with_context(|| format!("cannot read {}", path.display()))
                 .hint("check its permissions"),
         }
+    }
+}
+
+/// A log filter. Peers can make libp2p say things as often as they like: that goes to no log, unless the filter names libp2p, or
+/// all of it is asked for.
+fn parse_filter(filter: &str, all: bool) -> Result<EnvFilter> {
+    let quiet = format!("libp2p=off,{filter}");
+    EnvFilter::try_new(if all || filter.contains("libp2p") { filter } else { &quiet })
+        .with_context(|| format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}"))
+        .hint("correct `log` in config.toml, or remove it")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What of these events goes to the log.
+    fn logged(filter: &str, all: bool) -> String {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&log);
+        let logger = tracing_subscriber::fmt()
+            .with_env_filter(parse_filter(filter, all).unwrap())
+            .with_writer(move || Shared(Arc::clone(&to)));
+        tracing::subscriber::with_default(logger.finish(), || {
+            tracing::error!(target: "libp2p_kad::handler", "theirs");
+            tracing::warn!(target: "p2pdb::node", "ours");
+        });
+        let log = log.lock().unwrap();
+        String::from_utf8(log.clone()).unwrap()
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_peers_can_have_said_as_often_as_they_like_is_not_logged_unless_it_is_asked_for() {
+        let has = |log: &str| (log.contains("ours"), log.contains("theirs"));
+        assert_eq!(has(&logged("info", false)), (true, false));
+        assert_eq!(has(&logged("debug,p2pdb=trace", true)), (true, true));
+        assert_eq!(has(&logged("info,libp2p_kad=warn", false)), (true, true));
+        assert_eq!(has(&logged("error", false)), (false, false));
+        assert_eq!(has(&logged("off", false)), (false, false));
     }
 }
