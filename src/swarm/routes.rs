@@ -324,6 +324,10 @@ mod tests {
     /// A record as long as may be, or short.
     fn record(network: &NetworkId, is_long: bool) -> (PeerId, Bytes) {
         let key = Keypair::generate_ed25519();
+        (key.public().to_peer_id(), made(network, &key, NOW, is_long))
+    }
+
+    fn made(network: &NetworkId, key: &Keypair, sequence: u64, is_long: bool) -> Bytes {
         let (addresses, tables) = if is_long { (8, 256) } else { (0, 1) };
         let table = |number: u64| {
             let mut id = [0; 32];
@@ -332,14 +336,38 @@ mod tests {
         };
         let record = NodeRecord {
             key: key.clone().try_into_ed25519().unwrap().public().to_bytes(),
-            sequence: NOW,
+            sequence,
             addresses: vec![vec![7; limits::MAX_ADDRESS_BYTES]; addresses],
             tables: Some((0..tables).map(table).collect()),
             horizon: 0,
             puts_per_minute: 1,
         };
         let signed = record.sign(network, |message| key.sign(message).unwrap().try_into().unwrap()).unwrap();
-        (key.public().to_peer_id(), signed.encoded().clone())
+        signed.encoded().clone()
+    }
+
+    #[test]
+    fn an_older_record_played_again_does_not_take_the_place_of_a_newer_one() {
+        let (network, key) = (NetworkId::from_bytes([1; 32]), Keypair::generate_ed25519());
+        let peer = key.public().to_peer_id();
+        let of = |sequence| made(&network, &key, sequence, false);
+        let routes = Routes::new(network, PeerId::random());
+        let sequence = || routes.of(&peer).unwrap().record().sequence;
+        let heard = |sequence, at| routes.heard(of(sequence), None, at).unwrap();
+        assert!(heard(NOW, NOW).is_some());
+        // Nor is it news, or the same once more, so that nobody passes it on.
+        assert!(heard(NOW - 1, NOW + 1).is_none() && heard(NOW, NOW + 1).is_none());
+        assert_eq!((sequence(), routes.of(&peer).unwrap().seen), (NOW, NOW));
+        // Who shows it himself is there all the same.
+        let route = routes.met(peer, of(NOW - 1), None, NOW + 2).unwrap();
+        assert_eq!((route.record().sequence, route.seen, route.met), (NOW, NOW + 2, true));
+        assert_eq!((sequence(), routes.of(&peer).unwrap().seen), (NOW, NOW + 2));
+        // A newer one does, and does not make the node one that was met at that time.
+        assert!(heard(NOW + 5, NOW + 9).is_some());
+        let route = routes.of(&peer).unwrap();
+        assert_eq!((route.record().sequence, route.seen, route.met), (NOW + 5, NOW + 2, true));
+        assert_eq!(routes.met(peer, of(NOW + 6), None, NOW + 9).unwrap().record().sequence, NOW + 6);
+        assert_eq!(sequence(), NOW + 6);
     }
 
     #[test]
