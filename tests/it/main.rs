@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 mod announce;
+mod answers;
 mod cli;
 mod cli_nodes;
 mod client;

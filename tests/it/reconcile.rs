@@ -48,7 +48,7 @@ fn summary(ids: &[EntryId], bits: u8) -> BucketSummary {
 }
 
 /// The honest index of who has one entry.
-fn index_of(id: EntryId, bits: u8, request: &[u8]) -> IndexResponse {
+pub(crate) fn index_of(id: EntryId, bits: u8, request: &[u8]) -> IndexResponse {
     let request: IndexRequest = lenient::from_slice(request).unwrap();
     let mut response = IndexResponse::default();
     if request.bucket.is_some() {
@@ -83,17 +83,17 @@ fn liar(network: &Network, claim: EntryId, lie: Lie) -> Peer {
     Peer::serving(network, key, answer)
 }
 
-async fn victim(network: &Network) -> TestNode {
+pub(crate) async fn victim(network: &Network) -> TestNode {
     TestNode::start(network, Mirror::Only(Arc::new(BTreeSet::from([table_id(table())]))), &[]).await
 }
 
-async fn fallen(node: &TestNode, peer: &Peer) -> bool {
+pub(crate) async fn fallen(node: &TestNode, peer: &Peer) -> bool {
     let id = peer.id().to_string();
     let status = node.node.swarm().status().await.unwrap();
     status.peers.iter().any(|peer| peer.peer == id && peer.score < 0.0)
 }
 
-async fn assert_comes_from_an_honest_node(network: &Network, victim: &TestNode, good: &Entry) {
+pub(crate) async fn assert_comes_from_an_honest_node(network: &Network, victim: &TestNode, good: &Entry) {
     let stats = victim.node.store().stats().await.unwrap();
     assert_eq!((stats.entries, stats.dropped), (0, 0));
     let honest = TestNode::start(network, Mirror::All, &[]).await;
@@ -217,7 +217,7 @@ fn cheap() -> Network {
     Network { work_price: 8, ..network() }
 }
 
-async fn totals(node: &TestNode) -> p2pdb::sync::Totals {
+pub(crate) async fn totals(node: &TestNode) -> p2pdb::sync::Totals {
     node.node.status().await.unwrap().sync
 }
 
