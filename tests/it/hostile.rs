@@ -13,6 +13,7 @@ use p2pdb::{
             hello::{Hello, HelloRequest},
             index::{Index, IndexRequest},
             put::Put,
+            sync::Sync,
         },
         network::Network,
         record::NodeRecord,
@@ -249,4 +250,74 @@ async fn lists_and_lengths_out_of_bounds_are_bad_requests() {
     refuses::<Get>(&node, get).await;
     refuses::<Index>(&node, index).await;
     assert_eq!(node.entries().await, 4);
+}
+
+/// A question for tables, the first of which is asked about with so many candidates.
+fn tables(count: usize, candidates: usize) -> Vec<u8> {
+    let mut asked = Writer::new().array(count).take();
+    for number in 0..count {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        asked.extend(Writer::new().array(2).bytes(&id).take());
+        asked.extend(list(if number == 0 { candidates } else { 0 }, &[7; 16]));
+    }
+    map("tables", &asked)
+}
+
+/// A question for groups; `which` is raw CBOR.
+fn groups(level: u64, which: &[u8], from: u64, to: u64) -> Vec<u8> {
+    let table = Writer::new().array(5).bytes(table_id(table()).as_bytes()).uint(level).take();
+    let range = Writer::new().uint(from).uint(to).take();
+    map("groups", &[&table, which, &range].concat())
+}
+
+/// SPEC 8.7.
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_for_roots_and_groups_that_do_not_exist_are_bad_requests() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    const ALL: &[u8] = &[0xf6];
+    let which = |bytes: &[u8]| Writer::new().bytes(bytes).take();
+    let both = |one: &[u8], other: &[u8]| [&[0xa2], &one[1..], &other[1..]].concat();
+    let all = |candidates| map("all", &list(candidates, &[7; 16]));
+    let twice = {
+        let table = Writer::new().array(2).bytes(&[7; 32]).array(0).take();
+        map("tables", &[&[0x82], &table[..], &table].concat())
+    };
+    refuses::<Sync>(
+        &node,
+        vec![
+            ("no question", vec![0xa0]),
+            ("only a time", map("since", &[0])),
+            ("a time before 1970", both(&all(0), &map("since", &[0x20]))),
+            ("three candidates for all tables", all(3)),
+            ("2^32 - 1 candidates", map("all", &FOUR_BILLION)),
+            ("a root of 15 bytes", map("all", &list(1, &[7; 15]))),
+            ("257 tables", tables(257, 0)),
+            ("2^64 - 1 tables", map("tables", &ENDLESS)),
+            ("three candidates for a table", tables(1, 3)),
+            ("a table twice", twice),
+            ("two questions", both(&all(1), &tables(1, 1))),
+            ("level 13", groups(13, ALL, 0, 1)),
+            ("level 256", groups(256, ALL, 0, 1)),
+            ("level 2^64 - 1", groups(u64::MAX, ALL, 0, 1)),
+            ("no bytes of groups", groups(3, &which(&[]), 0, 1)),
+            ("no group", groups(3, &which(&[0]), 0, 1)),
+            ("groups of another level", groups(3, &which(&[1, 1]), 0, 1)),
+            ("a group that the level does not have", groups(2, &which(&[0x88]), 0, 1)),
+            ("more groups than there are", groups(12, &which(&[0xff; 513]), 0, 1)),
+            ("groups of 2^63 bytes", groups(12, &ENDLESS_BYTES, 0, 1)),
+            ("no syndromes", groups(0, ALL, 4, 4)),
+            ("fewer syndromes than none", groups(0, ALL, 5, 4)),
+            ("65 syndromes", groups(0, ALL, 0, 65)),
+            ("2^64 - 1 syndromes", groups(0, ALL, 0, u64::MAX)),
+            ("groups that are no array", map("groups", &[0x07])),
+        ],
+    )
+    .await;
+    let peer = Peer::start(&network);
+    let to = peer.connect(&node.address).await.unwrap();
+    for good in [all(2), tables(256, 2), groups(2, &which(&[0x90]), 0, 1), groups(12, ALL, 0, 64)] {
+        assert_eq!(peer.status::<Sync>(to, framed(&good)).await, Some(Status::Ok), "{good:02x?}");
+    }
 }
