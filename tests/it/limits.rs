@@ -1,10 +1,10 @@
 //! What one peer can take: quotas, bans, the byte budget, and what a full put is answered.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, identity::Keypair};
 use p2pdb::{
     ingest::Mirror,
     protocol::{
@@ -24,7 +24,7 @@ use p2pdb::{
             put::{Put, PutRequest},
             sync::{Asked, GroupsRequest, Sync, SyncRequest},
         },
-        network::Network,
+        network::{Network, NetworkFile},
         refusal::Outcome,
         seal::{Content, Draft},
     },
@@ -33,7 +33,10 @@ use p2pdb::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cli::Home,
+    cli_nodes::Node,
     peer::{Peer, framed, prefix, status},
+    reconcile::fallen,
     support::{TestNode, client, entry, eventually, key, mine, network, now, rng, table, table_id, until},
 };
 
@@ -217,6 +220,43 @@ async fn bytes_of_requests_are_bounded_in_all_and_come_back_when_their_sender_st
     assert_eq!(status().await, Status::Ok);
 }
 
+/// Something comes all the time, so that no timer of idleness would ever end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_request_byte_by_byte_is_given_up_and_blamed() {
+    let network = network();
+    let node =
+        TestNode::with(&network, &[], |config| config.swarm.read_timeout = Duration::from_secs(3)).await;
+    let to = node.node.peer();
+    let ask = Filter::ids((0..200).map(|number| EntryId::from_bytes([number; 32])).collect());
+    let ask = framed(&lenient::to_vec(&ask.to_request().unwrap()).unwrap());
+    let (dripping, other) = (joined(&network, &node).await, joined(&network, &node).await);
+    // It would take an hour.
+    let _answer = dripping.drip::<Get>(to, ask.clone(), Duration::from_millis(500)).await;
+    until("its stream is open", || async { node.node.swarm().status().await.unwrap().streams == 1 }).await;
+    until("it is blamed", || async { fallen(&node, &dripping).await }).await;
+    until("its stream is closed", || async { node.node.swarm().status().await.unwrap().streams == 0 }).await;
+    assert!(dripping.is_connected(to).await, "once is no reason for a ban");
+    assert_eq!(other.status::<Get>(to, ask).await, Some(Status::Ok));
+}
+
+/// A line may be slow, so that nobody is blamed, but an answer is not offered for longer than a request may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_an_answer_bit_by_bit_is_given_up() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let groups = (0..4096).collect();
+    let asked = Asked { table: table_id(table()), level: 12, groups, syndromes: 0..64 };
+    let sketch = SyncRequest { groups: Some(GroupsRequest::new(&asked)), ..Default::default() };
+    let sketch = framed(&lenient::to_vec(&sketch).unwrap());
+    let sipping = joined(&network, &node).await;
+    let pace = (16 << 10, Duration::from_secs(1));
+    // Two megabytes: it would take two minutes.
+    let _answer = sipping.sip::<Sync>(node.node.peer(), sketch, pace).await;
+    until("its stream is open", || async { node.node.swarm().status().await.unwrap().streams == 1 }).await;
+    until("its stream is closed", || async { node.node.swarm().status().await.unwrap().streams == 0 }).await;
+    assert!(!fallen(&node, &sipping).await && sipping.is_connected(node.node.peer()).await);
+}
+
 /// It is read as it comes, and dropped: who is still sending hears nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_more_than_there_is_room_for_is_told_so() {
@@ -230,6 +270,42 @@ async fn who_sends_more_than_there_is_room_for_is_told_so() {
         assert!(matches!(answer, Err(RequestError::Refused { status: Status::Busy, .. })), "{answer:?}");
     }
     client.stop().await;
+}
+
+/// The memory that counts is that of the whole process: a node of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_over_its_memory_takes_no_new_connection_and_serves_on_those_that_it_has() {
+    let home = Home::dev();
+    let settings = ["limits.max_memory=128MiB", "limits.max_request_memory=256MiB", "log=error"];
+    let node = Node::run(&home, &settings.map(|setting| ["--set", setting]).concat());
+    let network = fs::read_to_string(home.root().join("network.toml")).unwrap();
+    let network = NetworkFile::parse(&network).unwrap().network;
+    let address: Multiaddr = node.address.parse().unwrap();
+    let connected = async || {
+        let peer = Peer::start(&network);
+        (peer.connect(&address).await, peer)
+    };
+    let (to, old) = connected().await;
+    let to = to.expect("a node that has room takes a connection");
+    // Megabytes that are never finished, which it gives up after a while.
+    let almost = [prefix(limits::PUT_REQUEST_BYTES), vec![0; limits::PUT_REQUEST_BYTES - 1]].concat();
+    eventually("who is new is turned away", || async {
+        let mut held = Vec::new();
+        for _ in 0..150 {
+            held.push(old.hold::<Put>(to, almost.clone()).await);
+        }
+        for _ in 0..50 {
+            if connected().await.0.is_none() {
+                return Some(held);
+            }
+        }
+        None
+    })
+    .await;
+    let get = Filter::table(table_id(table())).to_request().unwrap();
+    let get = framed(&lenient::to_vec(&get).unwrap());
+    assert_eq!(old.status::<Get>(to, get).await, Some(Status::Ok));
+    until("there is room again", || async { connected().await.0.is_some() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,8 @@ impl Behaviour {
         let version = wire::identify_protocol_version(network);
         let with_codec = |name, codec| {
             let config = request_response::Config::default()
-                .with_request_timeout(Duration::from_secs(30))
+                // Longer than a node waits: it has to be the first to give up.
+                .with_request_timeout(Duration::from_secs(90))
                 .with_max_concurrent_streams(1024);
             request_response::Behaviour::with_codec(codec, [(name, support.clone())], config)
         };
@@ -97,7 +98,7 @@ impl Behaviour {
             ),
             hello: exchange(wire::protocol_name::<Hello>(network)),
             index: exchange(wire::protocol_name::<Index>(network)),
-            get: with_codec(wire::protocol_name::<Get>(network), RawCodec { hung }),
+            get: with_codec(wire::protocol_name::<Get>(network), RawCodec::hanging(hung)),
             put: exchange(wire::protocol_name::<Put>(network)),
             sync: syncs.then(|| exchange(wire::protocol_name::<sync::Sync>(network))).into(),
         }

@@ -1,13 +1,19 @@
 //! What a peer sends and takes on a stream: bytes as they are, and when it holds still.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::{StreamProtocol, request_response};
-use tokio::sync::oneshot;
+use libp2p::{PeerId, StreamProtocol, request_response};
+use p2pdb::protocol::message::Operation;
+use tokio::{sync::oneshot, time::sleep};
+
+use super::Peer;
 
 /// What a peer sends: the bytes as they are, and then the end of the stream, at once or when it is told to; it may read
 /// the answer only when it is told to.
@@ -16,11 +22,39 @@ pub(crate) struct Raw {
     pub(super) bytes: Vec<u8>,
     pub(super) hold: Option<oneshot::Receiver<()>>,
     pub(super) deaf: Option<oneshot::Receiver<()>>,
+    /// So many bytes at a time, and the pause between them, of what it sends and of what it reads.
+    pub(super) writes: Option<Pace>,
+    pub(super) reads: Option<Pace>,
 }
+
+/// So many bytes, and then a pause.
+pub(super) type Pace = (usize, Duration);
 
 impl From<Vec<u8>> for Raw {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, hold: None, deaf: None }
+        Self { bytes, hold: None, deaf: None, writes: None, reads: None }
+    }
+}
+
+impl Peer {
+    /// As [`Peer::begin`], but sends a byte at a time.
+    pub(crate) async fn drip<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+        pause: Duration,
+    ) -> oneshot::Receiver<Option<Vec<u8>>> {
+        self.send::<O>(node, Raw { writes: Some((1, pause)), ..bytes.into() }).await
+    }
+
+    /// As [`Peer::begin`], but reads so many bytes of the answer at a time.
+    pub(crate) async fn sip<O: Operation>(
+        &self,
+        node: PeerId,
+        bytes: Vec<u8>,
+        pace: (usize, Duration),
+    ) -> oneshot::Receiver<Option<Vec<u8>>> {
+        self.send::<O>(node, Raw { reads: Some(pace), ..bytes.into() }).await
     }
 }
 
@@ -50,6 +84,14 @@ impl Hung {
 #[derive(Clone, Default)]
 pub(super) struct RawCodec {
     pub(super) hung: Option<Arc<Hung>>,
+    /// Of the stream that it is for.
+    reads: Option<Pace>,
+}
+
+impl RawCodec {
+    pub(super) fn hanging(hung: Option<Arc<Hung>>) -> Self {
+        Self { hung, reads: None }
+    }
 }
 
 impl request_response::Codec for RawCodec {
@@ -83,6 +125,11 @@ impl request_response::Codec for RawCodec {
         T: AsyncRead + Unpin + Send,
     {
         let mut bytes = Vec::new();
+        if let Some((step, pause)) = self.reads {
+            while (&mut *io).take(step as u64).read_to_end(&mut bytes).await? == step {
+                sleep(pause).await;
+            }
+        }
         io.read_to_end(&mut bytes).await?;
         Ok(bytes)
     }
@@ -91,8 +138,15 @@ impl request_response::Codec for RawCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        io.write_all(&raw.bytes).await?;
-        io.flush().await?;
+        self.reads = raw.reads;
+        let (step, pause) = raw.writes.unwrap_or((usize::MAX, Duration::ZERO));
+        for bytes in raw.bytes.chunks(step) {
+            io.write_all(bytes).await?;
+            io.flush().await?;
+            if raw.writes.is_some() {
+                sleep(pause).await;
+            }
+        }
         if let Some(hold) = raw.hold {
             // The test that holds it may be over.
             let _ = hold.await;
