@@ -27,6 +27,7 @@ mod resilience;
 mod secrets;
 mod siege;
 mod source;
+mod strangers;
 mod streams;
 mod support;
 mod swarm;

@@ -27,10 +27,10 @@ use p2pdb::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use self::{frame::unframed, raw::RawCodec};
+use self::frame::unframed;
 pub(crate) use self::{
     frame::{framed, ok, prefix, status, statuses},
-    raw::{Hung, Raw},
+    raw::{Hung, Raw, RawCodec},
 };
 use crate::support::{eventually, now, until};
 

@@ -82,7 +82,7 @@ impl Hung {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct RawCodec {
+pub(crate) struct RawCodec {
     pub(super) hung: Option<Arc<Hung>>,
     /// Of the stream that it is for.
     reads: Option<Pace>,
