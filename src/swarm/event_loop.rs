@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +28,7 @@ use crate::{
         behaviour::{Behaviour, BehaviourEvent},
         dht::Dht,
         dial::{Dialer, why},
-        exchange::{Outlet, answer::Server, idle::Idle, streams::OpenError},
+        exchange::{Outlet, answer::Server, ask::is_unsupported, idle::Idle, streams::OpenError},
         gossip::{Announced, Topic, guard::Guard},
         peers::Peer,
         score::{Scores, Verdict},
@@ -206,7 +207,7 @@ impl EventLoop {
             // Said from the second failure in a row on, and left to us: a connection to a host that is gone without a word
             // would stay open for as long as TCP tries. Who does not speak it may have other ways.
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) })
-                if !matches!(error, ping::Failure::Unsupported) =>
+                if !is_unspoken(&error) =>
             {
                 tracing::debug!(%peer, %error, "a connection is dead");
                 self.swarm.close_connection(connection);
@@ -332,5 +333,14 @@ impl EventLoop {
             }
         }
         addresses
+    }
+}
+
+/// Whether a heartbeat failed for want of the protocol.
+fn is_unspoken(error: &ping::Failure) -> bool {
+    match error {
+        ping::Failure::Unsupported => true,
+        ping::Failure::Timeout => false,
+        ping::Failure::Other { error } => error.downcast_ref::<io::Error>().is_some_and(is_unsupported),
     }
 }

@@ -1,12 +1,12 @@
 //! Peers that go their own way in libp2p's own protocols: what these would do for a peer or remember of it, filters keep them from.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping,
     request_response::{self, Message, ProtocolSupport},
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 use p2pdb::{protocol::network::Network, wire};
@@ -20,6 +20,8 @@ use crate::{
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     identify: identify::Behaviour,
+    /// As often as it tries the connection itself, if it does.
+    ping: Toggle<ping::Behaviour>,
     raw: request_response::Behaviour<RawCodec>,
 }
 
@@ -30,6 +32,16 @@ struct Stranger {
 
 impl Stranger {
     async fn connected(network: &Network, protocol: &'static str, node: &TestNode) -> Self {
+        Self::with(network, protocol, node, None).await
+    }
+
+    async fn with(
+        network: &Network,
+        protocol: &'static str,
+        node: &TestNode,
+        heartbeat: Option<Duration>,
+    ) -> Self {
+        let pings = |interval| ping::Behaviour::new(ping::Config::new().with_interval(interval));
         let version = wire::identify_protocol_version(network);
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
@@ -37,12 +49,14 @@ impl Stranger {
             .unwrap()
             .with_behaviour(|key| Behaviour {
                 identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
+                ping: heartbeat.map(pings).into(),
                 raw: request_response::Behaviour::new(
                     [(StreamProtocol::new(protocol), ProtocolSupport::Outbound)],
                     request_response::Config::default(),
                 ),
             })
             .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
             .build();
         swarm.dial(node.address.clone()).unwrap();
         // Only of whom it knows a node hears further news.
@@ -153,4 +167,24 @@ async fn a_node_hears_little_of_what_a_peer_says_of_itself_again_and_again() {
     }
     let last = eventually("something is heard", &heard).await;
     assert!(last < 8, "push {last} was heard");
+}
+
+/// A heartbeat finds connections that are dead, not peers that have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_no_heartbeat_stays_connected() {
+    let network = network();
+    let heartbeat = Duration::from_secs(1);
+    let node = TestNode::with(&network, &[], |config| config.swarm.heartbeat = heartbeat).await;
+    let silent = Stranger::connected(&network, DIAL_REQUEST, &node).await;
+    let mut other = Stranger::with(&network, DIAL_REQUEST, &node, Some(heartbeat)).await;
+    // A connection is closed when two in a row fail.
+    let mut beats = 0;
+    while beats < 4 {
+        if let SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) = other.swarm.select_next_some().await {
+            assert!(event.result.is_ok(), "{event:?}");
+            beats += 1;
+        }
+    }
+    let (id, status) = (silent.swarm.local_peer_id().to_string(), node.node.swarm().status().await.unwrap());
+    assert!(status.peers.iter().any(|peer| peer.peer == id), "{status:?}");
 }

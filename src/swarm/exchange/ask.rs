@@ -62,11 +62,13 @@ pub(crate) async fn ask<O: Exchange>(
     timeout(O::DEADLINE, exchange).await.unwrap_or(Err(AskError::Timeout))
 }
 
-/// Requests are sent before the peer says whether it speaks the protocol, which is read in place of an answer.
 fn silent(error: io::Error) -> AskError {
+    if is_unsupported(&error) { AskError::Unsupported } else { AskError::Silent(error) }
+}
+
+/// Whether the peer does not speak the protocol of a stream: what is said first is sent before it says so, which is read in place of an
+/// answer.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
-    match negotiation {
-        Some(NegotiationError::Failed) => AskError::Unsupported,
-        _ => AskError::Silent(error),
-    }
+    matches!(negotiation, Some(NegotiationError::Failed))
 }
