@@ -25,6 +25,7 @@ mod reconcile;
 mod refusals;
 mod resilience;
 mod secrets;
+mod secrets_gateway;
 mod siege;
 mod source;
 mod strangers;

@@ -7,23 +7,27 @@ use std::{
     process::{Child, Stdio},
 };
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+use p2pdb::protocol::export::{Item, Reader};
 
-use crate::cli::{Home, text};
+use crate::cli::{Home, stderr, text};
 
-const CONTENT: &str = "the cellar key hangs behind the third shelf";
-const MEDIA_TYPE: &str = "text/x-where-keys-are";
-const PASSPHRASE: &str = "correct horse battery staple";
+pub(crate) const CONTENT: &str = "the cellar key hangs behind the third shelf";
+pub(crate) const MEDIA_TYPE: &str = "text/x-where-keys-are";
+pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
+
+/// Where nobody is: what asks there has read its keys before.
+const NOWHERE: &str = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWRBhwfeP2Y4TCx1SM6s9rUoHhR5STiGwxBhgFRcw3UERE";
 
 /// A node that logs everything into a file.
-struct Logging {
+pub(crate) struct Logging {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     log: PathBuf,
 }
 
 impl Logging {
-    fn run(home: &Home, table: &str) -> Self {
+    pub(crate) fn run(home: &Home, table: &str) -> Self {
         let log = home.path("log");
         let listen = ["run", "--json", "--listen", "/ip4/127.0.0.1/tcp/0", "--set", "nat.upnp=false"];
         let mut command = home.command(&listen);
@@ -48,6 +52,8 @@ struct Story {
     user: Home,
     node: Home,
     logs: String,
+    /// What `export` says is in the node's store.
+    entry: Vec<u8>,
 }
 
 fn story() -> Story {
@@ -58,24 +64,55 @@ fn story() -> Story {
         assert!(output.status.success(), "{args:?}: {said}");
         (String::from_utf8_lossy(&output.stdout).into_owned(), said)
     };
-    let table = user.json(&["table", "new", "vault", "--bits", "2048", "--shared-key"]);
-    let table = table["id"].as_str().unwrap();
-    user.ok(&["key", "new", "plain", "--bits", "2048"]);
-    with_passphrase(&["key", "new", "locked", "--bits", "2048", "--encrypt"]);
-    let running = Logging::run(&node, table);
+    let table = make_keys(&user);
+    let running = Logging::run(&node, &table);
     let at = ["--table", "vault", "--peer", &running.address, "-vvv"];
     let content = ["--to", "plain", "--to", "locked", "--sign", "locked", "--type", MEDIA_TYPE, CONTENT];
     let (_, put) = with_passphrase(&[&["put"], &at[..], &content].concat());
     let (got, get) = with_passphrase(&[&["get", "--mine", "--json"], &at[..]].concat());
-    assert!(got.contains(CONTENT), "it was read: {got}");
+    let (followed, follow) = with_passphrase(&[&["follow", "--count", "1", "--json"], &at[..]].concat());
+    assert!(got.contains(CONTENT) && followed.contains(CONTENT), "it was read: {got}, {followed}");
     let log = fs::read_to_string(&running.log).unwrap();
     assert!(log.contains("TRACE") && log.len() > 50_000, "{} bytes of trace", log.len());
-    assert!(put.contains("DEBUG") && get.contains("DEBUG"), "the user's log is detailed too");
+    for log in [&put, &get, &follow] {
+        assert!(log.contains("DEBUG"), "the user's log is detailed too: {log}");
+    }
     drop(running);
-    Story { user, node, logs: [log, put, get].concat() }
+
+    // What is carried around in files: the keys of a table, and the entries of a node.
+    let (card, exported) = (user.path("card"), node.path("exported"));
+    let (_, share) = with_passphrase(&["table", "share", "vault", text(&card), "--with", "all", "-vvv"]);
+    assert!(fs::read_to_string(&card).unwrap().contains("PRIVATE KEY"));
+    let other = Home::dev();
+    let said = |home: &Home, args: &[&str]| {
+        let output = home.run(&[args, &["-vvv"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        stderr(&output)
+    };
+    let carried = [
+        said(&other, &["table", "import", text(&card)]),
+        said(&node, &["export", text(&exported)]),
+        said(&other, &["import", text(&exported)]),
+    ];
+    let mut items = Reader::new(BufReader::new(File::open(&exported).unwrap())).unwrap();
+    let entry = items.find_map(|item| match item.unwrap() {
+        Item::Entry(entry) => Some(entry.to_vec()),
+        _ => None,
+    });
+    let logs = [log, put, get, follow, share, carried.concat()].concat();
+    Story { user, node, logs, entry: entry.expect("an entry in the node's store") }
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+/// Makes a table whose readers share a key, a key that lies open and one that is locked; returns the table's id.
+pub(crate) fn make_keys(user: &Home) -> String {
+    let table = user.json(&["table", "new", "vault", "--bits", "2048", "--shared-key"]);
+    user.ok(&["key", "new", "plain", "--bits", "2048"]);
+    let locked = ["key", "new", "locked", "--bits", "2048", "--encrypt"];
+    assert!(user.command(&locked).env("P2PDB_PASSPHRASE", PASSPHRASE).status().unwrap().success());
+    table["id"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let items = fs::read_dir(directory).unwrap().map(|item| item.unwrap().path());
     items
         .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
@@ -83,8 +120,17 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The bytes of all files below a directory.
+pub(crate) fn disk(directory: &Path) -> Vec<u8> {
+    files(directory).iter().flat_map(|file| fs::read(file).unwrap()).collect()
+}
+
+pub(crate) fn has(bytes: &[u8], piece: &[u8]) -> bool {
+    bytes.windows(piece.len()).any(|window| window == piece)
+}
+
 /// The lines of all private keys below a directory, in base64.
-fn private_lines(directory: &Path) -> Vec<String> {
+pub(crate) fn private_lines(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for file in files(directory) {
         let Ok(text) = fs::read_to_string(file) else { continue };
@@ -101,56 +147,83 @@ fn private_lines(directory: &Path) -> Vec<String> {
     lines
 }
 
-#[test]
-fn no_log_tells_a_secret_at_any_level() {
-    let Story { user, node, logs } = story();
+/// The forms in which something may stand in a log: in base64 from any byte on, in hexadecimal digits, as lists of numbers.
+fn forms(bytes: &[u8]) -> Vec<String> {
+    let whole = |from: usize| &bytes[from..from + (bytes.len() - from) / 3 * 3];
+    let base64 = (0..3).map(|from| BASE64.encode(whole(from)));
+    let list = |text: String| text.trim_matches(['[', ']']).to_owned();
+    let lists = [list(format!("{bytes:?}")), list(format!("{bytes:02x?}"))];
+    base64.chain([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)]).chain(lists).collect()
+}
+
+/// That none of the user's private keys is in the logs, nor a text, in any form.
+pub(crate) fn assert_untold(logs: &str, user: &Path, texts: &[&str]) {
     // The algorithm and the modulus, which are public, are in the first lines of a key that is not encrypted.
-    let lines = private_lines(&user.root());
+    let lines = private_lines(user);
     assert!(lines.len() > 4 * 20, "three keys of one kind and one of the other: {} lines", lines.len());
+    let public = public_keys(user);
+    let mut secret = 0;
     for line in &lines {
         assert!(!logs.contains(line.as_str()), "a line of a private key is in the log");
+        let der = BASE64.decode(line.as_bytes()).unwrap();
+        if !is_of_a_modulus(&public, &der) {
+            secret += 1;
+            for form in forms(&der[..24]).into_iter().chain(forms(&line.as_bytes()[..24])) {
+                assert!(!logs.contains(&form), "a piece of a private key is in the log: {form}");
+            }
+        }
     }
-    for node_key in [user.root().join("node.key"), node.root().join("node.key")] {
-        let seed = &fs::read(node_key).unwrap()[4..36];
-        assert!(
-            !logs.contains(&BASE64.encode(seed)) && !logs.to_lowercase().contains(&HEXLOWER.encode(seed))
-        );
-        assert!(!logs.contains(format!("{seed:?}").trim_matches(['[', ']'])));
-    }
-    for secret in [CONTENT, MEDIA_TYPE, PASSPHRASE] {
+    assert!(secret > 4 * 15, "{secret} pieces that are secret");
+    for secret in texts {
         assert!(!logs.contains(secret), "{secret:?} is in the log");
-        let bytes = format!("{:?}", &secret.as_bytes()[..12]);
-        assert!(!logs.contains(bytes.trim_matches(['[', ']'])), "{secret:?} is in the log, byte by byte");
-        assert!(!logs.to_lowercase().contains(&HEXLOWER.encode(&secret.as_bytes()[..12])));
+        for form in forms(&secret.as_bytes()[..12]) {
+            assert!(!logs.contains(&form), "{secret:?} is in the log: {form}");
+        }
+    }
+}
+
+#[test]
+fn no_log_tells_a_secret_at_any_level() {
+    let Story { user, node, logs, .. } = story();
+    assert_untold(&logs, &user.root(), &[CONTENT, MEDIA_TYPE, PASSPHRASE]);
+    for node_key in [user.root().join("node.key"), node.root().join("node.key")] {
+        for form in forms(&fs::read(node_key).unwrap()[4..36]) {
+            assert!(!logs.contains(&form), "a node's key is in the log: {form}");
+        }
     }
 }
 
 #[test]
 fn the_whole_disk_of_a_node_has_no_plaintext_and_no_private_key_of_its_users() {
-    let Story { user, node, .. } = story();
-    let disk: Vec<u8> = files(&node.root()).iter().flat_map(|file| fs::read(file).unwrap()).collect();
-    let has = |bytes: &[u8]| disk.windows(bytes.len()).any(|window| window == bytes);
-    // Something of the entry is there: what is looked for is not missing for want of a store.
-    let keys = fs::read_dir(user.root().join("keys")).unwrap().count();
-    assert!(keys > 0 && has(b"redb") && disk.len() > 10_000);
+    let Story { user, node, entry, .. } = story();
+    let disk = disk(&node.root());
+    // It is looked for where the entry is, as it was sealed.
+    assert!(
+        has(&disk, &entry),
+        "the entry of {} bytes is in none of the {} that there are",
+        entry.len(),
+        disk.len()
+    );
     for secret in [CONTENT, MEDIA_TYPE, PASSPHRASE] {
-        assert!(!has(secret.as_bytes()), "{secret:?} is on the disk of the node");
+        assert!(!has(&disk, secret.as_bytes()), "{secret:?} is on the disk of the node");
     }
-    let lines = private_lines(&user.root());
+    let (lines, public) = (private_lines(&user.root()), public_keys(&user.root()));
     assert!(!lines.is_empty() && private_lines(&node.root()).is_empty());
     for line in lines {
-        assert!(!has(line.as_bytes()), "a line of a private key is on the disk of the node");
+        assert!(!has(&disk, line.as_bytes()), "a line of a private key is on the disk of the node");
         let der = BASE64.decode(line.as_bytes()).unwrap();
         // 48 bytes each. Those of the modulus are public, and belong to the keys of tables and authors.
-        let is_public = fs::read_dir(user.root().join("keys")).is_ok() && is_of_a_modulus(&user, &der);
-        assert!(is_public || !has(&der), "a piece of a private key is on the disk of the node");
+        assert!(
+            is_of_a_modulus(&public, &der) || !has(&disk, &der),
+            "a piece of a private key is on the disk of the node"
+        );
     }
 }
 
-/// Whether a piece of a key is also one of its public half.
-fn is_of_a_modulus(user: &Home, piece: &[u8]) -> bool {
+/// The public keys below a directory, one after the other.
+fn public_keys(directory: &Path) -> Vec<u8> {
     let mut public = Vec::new();
-    for file in files(&user.root()) {
+    for file in files(directory) {
         let Ok(text) = fs::read_to_string(file) else { continue };
         let pem =
             |part: &str| part.split("-----END PUBLIC KEY-----").next().unwrap_or_default().replace('\n', "");
@@ -158,6 +231,11 @@ fn is_of_a_modulus(user: &Home, piece: &[u8]) -> bool {
             public.extend(BASE64.decode(pem(part).as_bytes()).unwrap());
         }
     }
+    public
+}
+
+/// Whether a piece of a key is also one of its public half.
+fn is_of_a_modulus(public: &[u8], piece: &[u8]) -> bool {
     // The piece may reach over an end of the modulus.
     let inner = &piece[..piece.len().min(48)];
     public.windows(16).any(|window| inner.windows(16).any(|part| part == window))
@@ -168,8 +246,20 @@ fn a_key_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = Home::dev();
-    let key = home.root().join("node.key");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    let said = home.fails(1, &["run", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-    assert!(said.contains(text(&key)) && said.contains("hint: "), "{said}");
+    let table = home.json(&["table", "new", "vault", "--bits", "2048", "--shared-key"]);
+    home.ok(&["key", "new", "me", "--bits", "2048"]);
+    let is_secret = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains("PRIVATE KEY"));
+    let mut secrets: Vec<PathBuf> = files(&home.root()).into_iter().filter(is_secret).collect();
+    assert!(secrets.len() >= 2, "a key and a card: {secrets:?}");
+    secrets.push(home.root().join("node.key"));
+    for secret in secrets {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+        let said = if secret.ends_with("node.key") {
+            home.fails(1, &["run", "--listen", "/ip4/127.0.0.1/tcp/0"])
+        } else {
+            home.fails(1, &["get", "--mine", "--table", table["id"].as_str().unwrap(), "--peer", NOWHERE])
+        };
+        assert!(said.contains(text(&secret)) && said.contains("hint: "), "{}: {said}", secret.display());
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
