@@ -19,6 +19,7 @@ mod hostile;
 mod interop;
 mod layering;
 mod limits;
+mod observer;
 mod peer;
 mod purity;
 mod reconcile;
