@@ -12,8 +12,8 @@ use super::{KeyError, OperationError, PublicKey, pem, public::broken, pure};
 
 /// An RSA private key that obeys SPEC 3.1, together with its public key.
 ///
-/// A clone is a reference to the same key. The key is wiped from memory when the last clone is dropped, and never
-/// shown by `Debug`.
+/// A clone is a reference to the same key. The key is wiped from memory when the last clone is dropped, but for what the `rsa`
+/// crate worked out when it was loaded and does not wipe; it is never shown by `Debug`.
 #[derive(Clone)]
 pub struct PrivateKey(Arc<Inner>);
 
