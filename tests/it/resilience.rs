@@ -10,7 +10,10 @@ use p2pdb::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{TestNode, client, entry, key, network, table, table_id, until};
+use crate::{
+    peer::Peer,
+    support::{TestNode, client, entry, key, network, table, table_id, until},
+};
 
 fn only(table: TableId) -> Mirror {
     Mirror::Only(Arc::new(BTreeSet::from([table])))
@@ -91,6 +94,8 @@ async fn a_connection_to_a_host_that_is_gone_without_a_word_is_given_up() {
     let a = TestNode::with(&network, &[], quick).await;
     let (way, cut) = cuttable(a.address.clone()).await;
     let b = TestNode::with(&network, std::slice::from_ref(&way), quick).await;
+    let other = Peer::start(&network);
+    other.connect(&b.address).await.unwrap();
     let goes_that_way = async || {
         let peers = b.node.swarm().status().await.unwrap().peers;
         peers.iter().any(|peer| peer.address.starts_with(&way.to_string()))
@@ -98,6 +103,9 @@ async fn a_connection_to_a_host_that_is_gone_without_a_word_is_given_up() {
     until("b has dialed a", &goes_that_way).await;
     cut.cancel();
     until("b has given it up", || async { !goes_that_way().await }).await;
+    // Who does not speak the protocol of heartbeats may be there all the same.
+    let peers = b.node.swarm().status().await.unwrap().peers;
+    assert!(peers.iter().any(|peer| peer.peer == other.id().to_string()), "{peers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
