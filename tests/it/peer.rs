@@ -30,7 +30,7 @@ use self::{
 };
 pub(crate) use self::{
     event_loop::Answer,
-    frame::{framed, ok, prefix, status, statuses},
+    frame::{field, framed, ok, prefix, said, status, statuses},
     raw::{Hung, Raw, RawCodec},
 };
 use crate::support::{eventually, now};
@@ -95,6 +95,7 @@ impl Peer {
             answer,
             waiting: HashMap::new(),
             dialing: HashMap::new(),
+            finding: HashMap::new(),
             heard,
             heard_tables,
         };

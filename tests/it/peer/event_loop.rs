@@ -1,10 +1,13 @@
 //! The task that owns the swarm of a peer.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use libp2p::{
-    PeerId, Swarm, gossipsub,
+    PeerId, Swarm, gossipsub, kad,
     request_response::{self, Message, OutboundRequestId},
     swarm::{ConnectionId, SwarmEvent},
 };
@@ -22,6 +25,8 @@ use super::{
 
 /// Answers the requests of a node: the name of the operation, the CBOR of the request, the raw bytes of the response.
 pub(crate) type Answer = Arc<dyn Fn(&str, &[u8]) -> Vec<u8> + Send + Sync>;
+/// Whom a query of the DHT found; none if nobody answered.
+pub(super) type Found = Option<HashSet<PeerId>>;
 pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 pub(super) struct EventLoop {
@@ -29,6 +34,8 @@ pub(super) struct EventLoop {
     pub(super) answer: Option<Answer>,
     pub(super) waiting: HashMap<(&'static str, OutboundRequestId), oneshot::Sender<Option<Vec<u8>>>>,
     pub(super) dialing: HashMap<ConnectionId, oneshot::Sender<Option<PeerId>>>,
+    /// Queries of the DHT: who was found so far, and who waits for it.
+    pub(super) finding: HashMap<kad::QueryId, (HashSet<PeerId>, oneshot::Sender<Found>)>,
     pub(super) heard: mpsc::Sender<Vec<EntryId>>,
     pub(super) heard_tables: mpsc::Sender<Vec<TableId>>,
 }
@@ -72,6 +79,26 @@ impl EventLoop {
                 } else {
                     let ids = announce::decode(&message.data).unwrap().into_inner();
                     self.heard.try_send(ids).expect("fewer announces than the queue holds");
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                id,
+                result,
+                stats,
+                step,
+            })) => {
+                let Some((found, _)) = self.finding.get_mut(&id) else { return };
+                if let kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders {
+                    providers,
+                    ..
+                })) = result
+                {
+                    found.extend(providers);
+                }
+                if step.last
+                    && let Some((found, answer)) = self.finding.remove(&id)
+                {
+                    let _ = answer.send((stats.num_successes() > 0).then_some(found));
                 }
             }
             _ => {}

@@ -62,3 +62,13 @@ fn reply_status(reply: &[u8]) -> Status {
 pub(crate) fn ok<T: serde::Serialize>(body: T) -> Vec<u8> {
     framed(&lenient::to_vec(&Reply::Ok(body)).unwrap())
 }
+
+/// A field of a message of gossip.
+pub(crate) fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[tag], &framed(bytes)[..]].concat()
+}
+
+/// Something said in a topic, as a part of a frame of gossip.
+pub(crate) fn said(topic: &str, data: &[u8]) -> Vec<u8> {
+    field(0x12, &[field(0x12, data), field(0x22, topic.as_bytes())].concat())
+}

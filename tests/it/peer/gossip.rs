@@ -13,7 +13,7 @@ use super::{Peer, behaviour::RUMOURS};
 use crate::support::until;
 
 impl Peer {
-    /// Says something in a topic if anybody listens; whether it was sent.
+    /// Announces ids if anybody listens; whether it was sent.
     pub(crate) async fn shout(&self, table: TableId, ids: &[EntryId]) -> bool {
         let topic = gossipsub::IdentTopic::new(announce::topic(&self.network, &table));
         let ids: announce::Announce = List::try_from(ids.to_vec()).unwrap();
