@@ -17,6 +17,7 @@ use p2pdb::{
         keys::PrivateKey,
         message::{
             Operation, Reply,
+            announce::{self, Announce},
             get::{Get, GetRequest, GetResponse},
             hello::{Hello, HelloResponse},
             put::{Put, PutRequest},
@@ -29,7 +30,7 @@ use p2pdb::{
 };
 
 use crate::{
-    peer::{Answer, Hung, Peer, ok, signed_bytes},
+    peer::{Answer, Hung, Peer, framed, ok, said, signed_bytes},
     refusals::Parts,
     support::{TestNode, entry, key, mine, network, now, rng, table, table_id, until},
 };
@@ -379,4 +380,45 @@ async fn who_lets_fetches_hang_holds_few_places_and_is_blamed_and_others_go_on()
     assert!(hung.count().1 <= PLACES, "{} at a time", hung.count().1);
     until("it is blamed", || async { score(&node, &mute).await.is_some_and(|score| score < 0.0) }).await;
     assert!(score(&node, &friend).await.is_some_and(|score| score >= 0.0));
+}
+
+/// More messages than gossip may remember: who sends the most of them is to blame, although there is nothing false about any.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_floods_a_topic_is_blamed_and_then_others_are_heard_again() {
+    let network = network();
+    let node = node(&network).await;
+    let table_of = table_id(table());
+    let mut observer = observer(&network, &node).await;
+    let known = ["one", "other"].map(|text| entry(&network, table(), key(1).public_key(), text));
+    for entry in &known {
+        put(&observer, &node, entry).await;
+        assert_eq!(observer.hears().await, [entry.id()]);
+    }
+    let wanted = entry(&network, table(), key(1).public_key(), "wanted");
+    let friend = honest(&network, &wanted);
+    friend.connect(&node.address).await.unwrap();
+    friend.subscribe(table_of).await;
+    let flooder = Peer::start(&network);
+    flooder.connect(&node.address).await.unwrap();
+
+    // Two and a half times as many as are taken from one look to the next: however that parts them, one part is too much.
+    let topic = announce::topic(&network, &table_of);
+    let announce = |number: usize| {
+        let ids: Vec<EntryId> = (0..15).map(|bit| known[number >> bit & 1].id()).collect();
+        said(&topic, &lenient::to_vec(&Announce::try_from(ids).unwrap()).unwrap())
+    };
+    let flood: Vec<Vec<u8>> = (0..20_000).map(announce).collect();
+    let flood = flood.chunks(16).flat_map(|some| framed(&some.concat())).collect();
+    flooder.spread(node.node.peer(), flood).await;
+    until("the flooder is to blame", || async {
+        score(&node, &flooder).await.is_some_and(|score| score < 0.0)
+    })
+    .await;
+    let blamed = score(&node, &flooder).await.unwrap();
+    assert!((-21.0..-19.0).contains(&blamed), "once, for misbehaviour: {blamed}");
+    assert_eq!(score(&node, &friend).await, Some(0.0));
+
+    friend.announce(table_of, &[wanted.id()]).await;
+    until("the honest announce is heard", || async { !is_unknown(&node, table_of, wanted.id()).await }).await;
+    while observer.hears().await[0] != wanted.id() {}
 }
