@@ -64,7 +64,9 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// Reading or writing failed.
-    #[error("cannot read or write {path}")]
+    #[error(
+        "cannot read or write {path}: see that its disk is there, sound and not read-only, then try again"
+    )]
     Io {
         /// The file.
         path: PathBuf,

@@ -99,9 +99,12 @@ impl Writer {
             let is_over = self.core.live_mut().is_over_limit(&self.core.settings, &touched);
             if is_over {
                 // They are durable, whatever becomes of the limit; it is tried again with the next commit.
-                let evicted = self.evict(touched, count).inspect_err(
-                    |error| tracing::error!(%error, "what must give way to new entries could not be dropped"),
-                );
+                let evicted = self.evict(touched, count).inspect_err(|error| {
+                    tracing::error!(
+                        error = error.with_causes(),
+                        "what must give way to new entries could not be dropped, and is tried again"
+                    );
+                });
                 let evicted: HashSet<_> = evicted.unwrap_or_default().into_iter().collect();
                 for outcome in &mut outcomes {
                     if matches!(outcome, Some(Committed::Stored { arrival }) if evicted.contains(arrival)) {
