@@ -102,16 +102,18 @@ async fn to_file(args: &Args, context: &Context, store: &Store, filter: Filter) 
     let mut part = path.clone().into_os_string();
     part.push(".part");
     let file = File::create(&part).with_context(failed).hint("choose a directory that you may write to")?;
-    let (entries, tables) = match export(context, store, filter, &file).await {
-        Ok(counts) => counts,
-        Err(error) => {
-            // What was written so far is of no use, and its removal not what failed.
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
-    };
-    file.sync_all().with_context(failed)?;
-    fs::rename(&part, path).with_context(failed)?;
+    let made = export(context, store, filter, &file).await.and_then(|counts| {
+        written(file.sync_all().and_then(|()| fs::rename(&part, path)))?;
+        Ok(counts)
+    });
+    let (entries, tables) = made.inspect_err(|_| {
+        // What was written so far is of no use, and its removal not what failed.
+        let _ = fs::remove_file(&part);
+    })?;
+    // Else a power failure may bring back what was there before. That of a bare name is empty, which is not the name of a
+    // directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|parent| parent.sync_all()).with_context(failed)?;
     Ok(Exported { file: path.clone(), entries, tables, bytes: file.metadata().with_context(failed)?.len() })
 }
 
@@ -122,20 +124,19 @@ async fn export(
     mut filter: Filter,
     to: impl Write,
 ) -> Result<(u64, usize)> {
-    let failed = "cannot write the export";
     let bar = progress::bytes(context, "export", store.stats().await?.bytes);
-    let mut writer = Writer::new(BufWriter::new(to)).context(failed)?;
+    let mut writer = written(Writer::new(BufWriter::new(to)))?;
     let (mut entries, mut keys) = (0, BTreeSet::new());
     loop {
         let page = store.get(filter.clone(), None, PAGE_BYTES).await?;
         for key in page.keys {
             if !keys.contains(&key) {
-                writer.table_key(&key).context(failed)?;
+                written(writer.table_key(&key))?;
                 keys.insert(key);
             }
         }
         for (_, entry) in &page.entries {
-            writer.entry(entry).context(failed)?;
+            written(writer.entry(entry))?;
             entries += 1;
             bar.inc(entry.len() as u64);
         }
@@ -145,7 +146,13 @@ async fn export(
         }
         filter.cursor = Some(page.next);
     }
-    writer.finish().context(failed)?;
+    written(writer.finish())?;
     bar.finish_and_clear();
     Ok((entries, keys.len()))
+}
+
+fn written<T>(result: io::Result<T>) -> Result<T> {
+    result
+        .context("cannot write the export")
+        .hint("choose a disk with room that may be written to; a file that was there before is as it was")
 }
