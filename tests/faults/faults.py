@@ -10,8 +10,11 @@ from pathlib import Path
 # What runs p2pdb is that of the other suite.
 sys.path.insert(1, str(Path(__file__).parent.parent / "packages"))
 
-import crash
+import clock
+import disks
+import files
 import hosts
+import kills
 import network
 from nodes import Failed
 from world import World
@@ -20,7 +23,10 @@ ROWS = {
     "network": network.five_nodes,
     "ipv6": network.ipv6,
     "nat": network.behind_routers,
-    "crash": crash.run,
+    **kills.ROWS,
+    **disks.ROWS,
+    **files.ROWS,
+    **clock.ROWS,
 }
 
 

@@ -1,6 +1,7 @@
 """What the rows of the table have in common: a network, its nodes and users, and what became of a trial."""
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,12 @@ class World:
     checks: Checks = field(default_factory=Checks)
     rows: list[Row] = field(default_factory=list)
 
+    def __post_init__(self):
+        self.random = random.Random(self.seed)
+
+    def trials(self, few: int) -> int:
+        return few * 10 if self.long else few
+
     def row(self, fault: str) -> Row:
         print(f"\n== {fault}", flush=True)
         self.rows.append(Row(fault))
@@ -92,6 +99,10 @@ class User:
     def put_arguments(self, source: str | Path, through: Node) -> list[str | Path]:
         to = ["--table", "faults", "--to", "reader", "--type", "text/plain", "--peer", through.address]
         return ["put", "--records", source, "--acknowledged", self.acknowledged, *to]
+
+    def last(self) -> str:
+        """The id of the entry that was acknowledged last."""
+        return self.acknowledged.read_text().split()[-1]
 
     def put(self, count: int, through: Node, length: int = 200, inside: Sequence[str] | None = None):
         """Puts new records, from the host of the node or from another one."""
