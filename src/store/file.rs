@@ -15,6 +15,7 @@ use redb::{
 
 use super::{
     error::StoreError,
+    fault::point,
     log::{Disk, on_disk, parent},
     options::Settings,
     schema::{self, META, SCHEMA_VERSION, STATE, State, damaged},
@@ -150,12 +151,18 @@ impl StoreFile {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         let mut database = slot.database.take().ok_or(StoreError::Closed)?;
         let generation = slot.generation;
-        let smaller = database.compact();
+        let smaller = point(&self.path, "compact").map_err(Error::from).and_then(|()| {
+            let smaller = database.compact()?;
+            point(&self.path, "compacted")?;
+            Ok(smaller)
+        });
         let closed = database.close();
         drop(slot);
         self.recover(generation)?;
+        // If that failed, closing says no more than that something did.
+        let smaller = smaller.map_err(|error| self.fault(error))?;
         closed.map_err(|error| self.fault(error.into()))?;
-        smaller.map_err(|error| self.fault(error.into()))
+        Ok(smaller)
     }
 
     /// Closes the file; whatever is asked later fails.

@@ -103,6 +103,7 @@ fn evict(core: &Core, tables: &[u32], most: usize) -> Result<Vec<u64>, StoreErro
     step(core, |batch| {
         let evicted = retention::evict(batch, tables, most)?;
         batch.forget((evicted.len() + EVICTED) as u64)?;
+        fault::point(core.file.path(), "evict")?;
         Ok(evicted)
     })
 }

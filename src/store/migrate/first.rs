@@ -84,7 +84,10 @@ pub(super) fn to_2(migrating: &Migrating<'_>) -> Result<(), StoreError> {
         })?;
     }
     file.write(|txn| finish(txn).map(|()| ((), true)))?;
+    let passed = |point| fault::point(file.path(), point).map_err(|error| fail(error.into()));
+    passed("finished")?;
     sketch::rebuild(file)?;
+    passed("rebuilt")?;
     file.compact()?;
     Ok(())
 }

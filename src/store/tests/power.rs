@@ -32,6 +32,8 @@ async fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
     }
     let clock = Clock::manual(START);
     let store = machine.open(&root.join("store"), small_settings(), &clock);
+    // Changes that it takes, as far as is known.
+    let mut compacting = 20;
     for number in 0.. {
         if machine.state.lock().unwrap().cuts.is_empty() {
             break;
@@ -42,6 +44,21 @@ async fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
         match number % 16 {
             3 => drop(store.sweep().await.unwrap()),
             11 => store.merge().await.unwrap(),
+            13 => {
+                let (before, at) = {
+                    // One that is sure to happen meanwhile.
+                    let mut state = machine.state.lock().unwrap();
+                    let at = state.changes + 1 + state.random() % compacting;
+                    let left = directory.path().join(format!("compact{number}"));
+                    state.cuts.push((at, left, number % 32 == 13));
+                    state.cuts.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+                    (state.changes, at)
+                };
+                store.compact().await.unwrap();
+                let state = machine.state.lock().unwrap();
+                compacting = state.changes - before;
+                assert!(state.cuts.iter().all(|(cut, ..)| *cut != at), "{compacting} changes");
+            }
             _ => {}
         }
     }
@@ -56,12 +73,12 @@ async fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
             crate::store::fault::arm(&path, "merge");
             let store = crash::small(&path, &clock).unwrap();
             if next > 0 {
-                is_consistent(&store, 0..=next - 1).await;
+                is_consistent(&store, 0..=next - 1, 1).await;
             }
             crate::store::fault::disarm(&path);
             if next > 0 {
                 verified(&store).await;
-                is_consistent(&store, 0..=next - 1).await;
+                is_consistent(&store, 0..=next - 1, 1).await;
             }
             store.commit(request(next).iter().map(Draft::new_entry).collect()).await.unwrap();
             store.close().await.unwrap();
