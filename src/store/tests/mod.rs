@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod draft;
 mod faults;
+mod full;
 mod index;
 mod migrate;
 mod model;
