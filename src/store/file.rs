@@ -16,6 +16,7 @@ use redb::{
 use super::{
     error::StoreError,
     fault::point,
+    frozen,
     log::{Disk, on_disk, parent},
     options::Settings,
     schema::{self, META, SCHEMA_VERSION, STATE, State, damaged},
@@ -39,6 +40,8 @@ struct Slot {
     /// Counts the times the database was opened, so that one failure leads to one reopening.
     generation: u64,
     closed: bool,
+    /// Why it can be read only.
+    read_only: Option<StoreError>,
 }
 
 impl StoreFile {
@@ -52,7 +55,7 @@ impl StoreFile {
         if !exists(path)? {
             create(path, &opener, &*settings.disk, network).map_err(|error| fault(path, error))?;
         }
-        let slot = RwLock::new(Slot { database: None, generation: 0, closed: false });
+        let slot = RwLock::new(Slot { database: None, generation: 0, closed: false, read_only: None });
         let file = Self { path: path.to_owned(), opener, slot };
         file.recover(0)?;
         let found = file.read(|txn| {
@@ -116,6 +119,7 @@ impl StoreFile {
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<(T, bool), Error>,
     ) -> Result<T, StoreError> {
+        self.thaw()?;
         let attempt = |database: &Database| {
             let mut txn = database.begin_write()?;
             // Entries come from strangers, who can forge redb's checksums: two phases do not rely on them. Quick
@@ -148,6 +152,7 @@ impl StoreFile {
     /// It is closed and opened anew after: compacting leaves a file that would have to be repaired after a kill,
     /// closing one that need not be.
     pub(super) fn compact(&self) -> Result<bool, StoreError> {
+        self.thaw()?;
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         let mut database = slot.database.take().ok_or(StoreError::Closed)?;
         let generation = slot.generation;
@@ -170,8 +175,11 @@ impl StoreFile {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         slot.closed = true;
         match slot.database.take() {
-            Some(database) => database.close().map_err(|error| self.fault(error.into())),
-            None => Ok(()),
+            Some(database) if slot.read_only.is_none() => {
+                database.close().map_err(|error| self.fault(error.into()))
+            }
+            // What cannot be written needs no last words.
+            _ => Ok(()),
         }
     }
 
@@ -197,7 +205,20 @@ impl StoreFile {
         .map_err(|error| (slot.generation, error))
     }
 
-    /// Opens the database anew, unless somebody did since `failed`.
+    /// Makes sure that it can be written, as far as is known: a disk that turned read-only may have been mended.
+    fn thaw(&self) -> Result<(), StoreError> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        if slot.read_only.is_none() {
+            return Ok(());
+        }
+        let generation = slot.generation;
+        drop(slot);
+        self.recover(generation)?;
+        self.slot.read().unwrap_or_else(PoisonError::into_inner).read_only.clone().map_or(Ok(()), Err)
+    }
+
+    /// Opens the database anew, unless somebody did since `failed`; for reading alone, if the disk has turned read-only since it
+    /// was opened first.
     fn recover(&self, failed: u64) -> Result<(), StoreError> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         if slot.closed {
@@ -206,10 +227,22 @@ impl StoreFile {
         if slot.generation == failed || slot.database.is_none() {
             slot.database = None;
             slot.generation += 1;
+            slot.read_only = None;
             // redb trusts much of what it reads, and a damaged file can make it panic.
-            let opened = catch_unwind(AssertUnwindSafe(|| (self.opener)(&self.path)))
-                .unwrap_or_else(|_| Err(redb::StorageError::Corrupted("its header misleads".into()).into()));
-            slot.database = Some(opened.map_err(|error| self.fault(error.into()))?);
+            let open = |opener: &dyn Fn(&Path) -> Result<Database, DatabaseError>| {
+                catch_unwind(AssertUnwindSafe(|| opener(&self.path)))
+                    .unwrap_or_else(|_| {
+                        Err(redb::StorageError::Corrupted("its header misleads".into()).into())
+                    })
+                    .map_err(|error| self.fault(error.into()))
+            };
+            slot.database = match open(&*self.opener) {
+                Err(error) if failed > 0 && is_read_only(&error) => {
+                    slot.read_only = Some(error);
+                    Some(open(&frozen::open)?)
+                }
+                opened => Some(opened?),
+            };
         }
         Ok(())
     }
@@ -218,6 +251,10 @@ impl StoreFile {
 /// Whether redb answers nothing more until the database is opened anew.
 fn is_broken(error: &Error) -> bool {
     matches!(error, Error::Io(_) | Error::Backend(_) | Error::PreviousIo)
+}
+
+fn is_read_only(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 pub(super) fn fault(path: &Path, error: Error) -> StoreError {

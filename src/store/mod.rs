@@ -8,6 +8,7 @@ mod delta;
 mod error;
 mod fault;
 mod file;
+mod frozen;
 mod index;
 mod keys;
 mod live;

@@ -109,6 +109,17 @@ struct Space {
     blocks: Mutex<BTreeSet<u64>>,
     /// How many times it syncs before it fails to once, counted down.
     syncs: AtomicI64,
+    read_only: AtomicBool,
+}
+
+impl Space {
+    fn can_be_written(&self) -> io::Result<()> {
+        if self.read_only.load(Ordering::SeqCst) {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        } else {
+            Ok(())
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +149,7 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.space.can_be_written()?;
         let mut taken = self.space.blocks.lock().unwrap();
         let mut touched = offset / 4096..(offset + data.len() as u64).div_ceil(4096);
         if self.space.full.load(Ordering::SeqCst) && touched.any(|block| !taken.contains(&block)) {
@@ -156,6 +168,7 @@ impl StorageBackend for Disk {
 fn open_on(space: &Arc<Space>, path: &Path, clock: &Clock) -> Store {
     let space = Arc::clone(space);
     let opener = move |path: &Path| {
+        space.can_be_written()?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, space: Arc::clone(&space) };
         redb::Builder::new().create_with_backend(disk)
@@ -259,4 +272,41 @@ async fn a_full_disk_fails_the_put_and_nothing_else() {
     assert_eq!(arrivals(&store).await.len() as u64, stored + 100);
     space.full.store(false, Ordering::SeqCst);
     assert_eq!(verified(&store).await.entries, stored + 100);
+}
+
+#[tokio::test]
+async fn what_is_on_a_disk_that_turned_read_only_is_read_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let space = Arc::new(Space::default());
+    let store = open_on(&space, &directory.path().join("store"), &Clock::manual(START));
+    store.commit(series(0, 500)).await.unwrap();
+    store.merge().await.unwrap();
+    for round in 1..=3 {
+        let stored = 500 + 10 * round;
+        space.read_only.store(true, Ordering::SeqCst);
+        store.commit(series(stored - 10, 10)).await.unwrap();
+        for _ in 0..2 {
+            let error = store.merge().await.unwrap_err();
+            assert!(matches!(error, StoreError::Io { .. }), "{error}");
+            assert!(error.to_string().contains("not read-only"), "{error}");
+            assert_eq!(arrivals(&store).await, (1..=stored).collect::<Vec<_>>());
+            let ids = series(0, stored).iter().map(|new| new.entry.id()).collect();
+            let known = store.known(table(0), ids).await.unwrap();
+            assert!(known.iter().all(|presence| *presence == Presence::Stored));
+        }
+        assert!(matches!(store.compact().await, Err(StoreError::Io { .. })));
+        space.read_only.store(false, Ordering::SeqCst);
+        // Without being opened anew.
+        store.merge().await.unwrap();
+        assert_eq!(verified(&store).await.entries, stored);
+    }
+    space.read_only.store(true, Ordering::SeqCst);
+    store.commit(series(1000, 10)).await.unwrap();
+    assert!(store.merge().await.is_err());
+    store.close().await.unwrap();
+    space.read_only.store(false, Ordering::SeqCst);
+    assert_eq!(
+        verified(&open_on(&space, &directory.path().join("store"), &Clock::manual(START))).await.entries,
+        540
+    );
 }
