@@ -179,6 +179,12 @@ impl Admitting {
 fn conclude(imported: &Imported, failure: Option<ExportError>) -> Result<Exit> {
     match failure {
         Some(error) => Err(error).hint("what was read before is imported; get the file anew for the rest"),
+        None if imported.reasons.contains_key(Refusal::StoreFailed.name()) => {
+            note(
+                "hint: mend what the store failed for, then import the file again: what is stored by then stays",
+            );
+            Ok(Exit::Failure)
+        }
         None if imported.refused > 0 => {
             note(
                 "hint: refused entries are damaged or of another network; the reasons are those of SPEC 6.2",
