@@ -8,6 +8,7 @@ from pathlib import Path
 
 import export
 from disks import FULL, READ_ONLY
+from hosts import do
 from kills import Landing, written
 from lone import Lone, Running, end, fails, held_by, says, verified
 from mounts import Journaled, Small
@@ -122,6 +123,36 @@ def export_full(world: World):
     end(world, row, "said so, the last backup is whole, nothing left over")
 
 
+def export_unsynced(world: World):
+    """A disk that takes what is written, and has no room for it when it is synced, as one that is thinly provisioned."""
+    row, large = world.row("disk full when an export is synced"), Large(world, "export-thin")
+    below = Small(large.home.parent / "below", 32 << 20)
+    image, disk = below.at / "image", large.home.parent / "disk"
+    disk.mkdir()
+    backup, part = disk / "backup", disk / "backup.part"
+    try:
+        with image.open("wb") as file:
+            file.truncate(64 << 20)
+        do("mkfs.ext4", "-q", "-F", "-O", "^has_journal", str(image))
+        do("mount", "-o", "loop", str(image), str(disk))
+        shutil.copy(large.file, backup)
+        os.sync()
+        below.fill()
+        row.trials += 1
+        said = fails(large.home, "export", backup, "--force", row=row)
+        row.lost += len(large.ids - export.ids(backup))
+        if part.exists():
+            raise Failed("an export that failed leaves a part of it behind")
+        says(said, "cannot write the export", "choose a disk with room")
+        below.free()
+        p2pdb(large.home, "export", backup, "--force")
+        row.lost += len(large.ids - export.ids(backup))
+    finally:
+        do("umount", "-l", str(disk))
+        below.close()
+    end(world, row, "said so, the last backup is whole, nothing left over")
+
+
 def export_read_only(world: World):
     row, large = world.row("disk turns read-only while the store is exported"), Large(world, "export-stuck")
     disk, landing = Journaled(large.home.parent), Landing(world, 3)
@@ -229,6 +260,7 @@ ROWS = {
     "import-full": import_full,
     "import-read-only": import_read_only,
     "export-full": export_full,
+    "export-unsynced": export_unsynced,
     "export-read-only": export_read_only,
     "migration": migration,
     "migration-full": migration_full,

@@ -65,11 +65,11 @@ class World:
         return place
 
     def table(self):
-        print(f"\n{'fault':46}{'trials':>7}{'lost':>6}{'MiB':>6}{'slower':>8}  outcome")
+        print(f"\n{'fault':52}{'trials':>7}{'lost':>6}{'MiB':>6}{'slower':>8}  outcome")
         for row in self.rows:
             slower = f"{row.slowdown:.1f}x" if row.slowdown is not None else ""
             peak = f"{row.peak / (1 << 20):.0f}" if row.peak else ""
-            print(f"{row.fault:46}{row.trials:>7}{row.lost:>6}{peak:>6}{slower:>8}  {row.outcome}")
+            print(f"{row.fault:52}{row.trials:>7}{row.lost:>6}{peak:>6}{slower:>8}  {row.outcome}")
 
 
 def network_file(place: Path, name: str, bootstrap: Iterable[str] = ()) -> Path:
