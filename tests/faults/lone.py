@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,15 @@ class Running:
         """Waits for the condition, or for the end of the command."""
         wait_for(f"{self.name} gets there", lambda: condition() or self.is_over(), PATIENCE, 0.0005)
 
+    def sample(self):
+        """Notes its greatest resident memory so far. What the kernel tells at its end counts this program in, which forked it."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        # One that is just ending has none.
+        if self.row and "VmHWM:" in status:
+            self.row.peak = max(self.row.peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+
     def kill(self):
+        self.sample()
         os.kill(self.process.pid, signal.SIGKILL)
         self.ends()
 
@@ -67,14 +76,14 @@ class Running:
         # One that hangs has failed.
         hanging = threading.Timer(PATIENCE, os.kill, (self.process.pid, signal.SIGKILL))
         hanging.start()
-        said = self.process.stdout.read()
+        # It says little enough for a pipe.
+        while not self.is_over():
+            self.sample()
+            time.sleep(0.002)
         hanging.cancel()
-        _, status, used = os.wait4(self.process.pid, 0)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        said = self.process.stdout.read()
         self.process.stdout.close()
-        if self.row:
-            self.row.peak = max(self.row.peak, used.ru_maxrss * 1024)
-        return self.process.returncode, said
+        return self.process.wait(), said
 
     def fails(self, unless_it_works: bool = False) -> str:
         """All that it says, if it fails, by itself and not by a signal or a panic; nothing if it need not fail and does not."""
