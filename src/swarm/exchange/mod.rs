@@ -108,7 +108,8 @@ impl<O: Operation> Incoming<O> {
     }
 
     /// Whether nobody waits for the answer any more.
-    pub(crate) fn is_abandoned(&self) -> bool {
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
         self.responder.reply.is_closed()
     }
 
