@@ -1,10 +1,10 @@
 //! Bytes that were written to the streams of a connection and did not go out yet.
 //!
-//! yamux would take ten frames of each stream, from hundreds of them. Here the streams of a connection have that many bytes
-//! together, and take turns: whoever writes without end must not keep the others from writing.
+//! yamux would take ten frames of each stream, from hundreds of them. Here the streams of a connection have 512 KiB together, and 256
+//! KiB for what is short, and take turns: whoever writes without end must not keep the others from writing.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -27,10 +27,12 @@ pub(super) struct Unsent(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     used: usize,
-    /// Who waits for a turn, by stream: the first has waited longest.
-    waiting: VecDeque<(u32, Waker)>,
-    /// Those whose turn it is.
-    called: HashSet<u32>,
+    /// The next number in the line.
+    next: u64,
+    /// Who waits for a turn, by its number: which stream.
+    waiting: BTreeMap<u64, (u32, Waker)>,
+    /// Streams whose turn it is, and what their numbers were.
+    called: HashMap<u32, u64>,
 }
 
 impl Unsent {
@@ -40,6 +42,10 @@ impl Unsent {
         let is_short = bytes <= SHORT && inner.used < MOST + FOR_SHORT;
         if !is_short && !inner.may_go(stream) {
             inner.wait(stream, cx);
+            // Who came too early for those that were called goes on behind them.
+            let called = if inner.used <= LITTLE { inner.call() } else { Vec::new() };
+            drop(inner);
+            called.into_iter().for_each(Waker::wake);
             return Poll::Pending;
         }
         inner.called.remove(&stream);
@@ -61,8 +67,8 @@ impl Unsent {
     /// The stream writes no more.
     pub(super) fn forget(&self, stream: u32) {
         let mut inner = self.lock();
-        let had_turn = inner.called.remove(&stream);
-        inner.waiting.retain(|(waiting, _)| *waiting != stream);
+        let had_turn = inner.called.remove(&stream).is_some();
+        inner.waiting.retain(|_, (waiting, _)| *waiting != stream);
         let called = if had_turn { inner.call() } else { Vec::new() };
         drop(inner);
         called.into_iter().for_each(Waker::wake);
@@ -80,26 +86,33 @@ impl Unsent {
 
 impl Inner {
     fn may_go(&self, stream: u32) -> bool {
-        let has_turn = self.waiting.is_empty() || self.called.contains(&stream);
-        self.used <= LITTLE || (self.used <= MOST && has_turn)
+        let is_first = self.waiting.is_empty() && self.has_room();
+        self.used <= MOST && (is_first || self.called.contains_key(&stream))
+    }
+
+    /// Whether there is room for one more than those that were called.
+    fn has_room(&self) -> bool {
+        self.used + self.called.len() * MAX_WRITE <= MOST
     }
 
     fn wait(&mut self, stream: u32, cx: &Context<'_>) {
-        match self.waiting.iter_mut().find(|(waiting, _)| *waiting == stream) {
-            Some((_, waker)) => waker.clone_from(cx.waker()),
-            // Short writes took the room of its turn: it is the next.
-            None if self.called.remove(&stream) => self.waiting.push_front((stream, cx.waker().clone())),
-            None => self.waiting.push_back((stream, cx.waker().clone())),
+        if let Some((_, waker)) = self.waiting.values_mut().find(|(waiting, _)| *waiting == stream) {
+            waker.clone_from(cx.waker());
+            return;
         }
+        // Who was called, and found that others had taken the room, has his place in the line again.
+        let number = self.called.remove(&stream).unwrap_or(self.next);
+        self.next += 1;
+        self.waiting.insert(number, (stream, cx.waker().clone()));
     }
 
-    /// Those whose turn it is from now on: as many as there is room for, so that not all are woken for one frame. Who waits, waits
-    /// while there is more than little: some of it has yet to go out.
+    /// Those whose turn it is from now on: as many as there is room for, so that not all are woken for one frame; all, if little is left.
+    /// So who waits, waits while some of it has yet to go out, whatever those do that were called.
     fn call(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while self.used <= LITTLE || self.used + self.called.len() * MAX_WRITE <= MOST {
-            let Some((stream, waker)) = self.waiting.pop_front() else { break };
-            self.called.insert(stream);
+        while self.used <= LITTLE || self.has_room() {
+            let Some((number, (stream, waker))) = self.waiting.pop_first() else { break };
+            self.called.insert(stream, number);
             wakers.push(waker);
         }
         wakers

@@ -46,6 +46,26 @@ fn streams_take_turns_in_the_order_in_which_they_came() {
 }
 
 #[test]
+fn much_that_goes_out_at_once_leaves_the_order_as_it_was() {
+    let unsent = full();
+    let all: Vec<_> = (1..=40).collect();
+    assert!(!all.iter().any(|stream| writes(&unsent, *stream)));
+    // All of it: everybody is called, and there is not room for all.
+    unsent.less(unsent.used());
+    for stream in &all {
+        let wrote = writes(&unsent, *stream);
+        assert_eq!(wrote, *stream <= 33, "{stream}");
+    }
+    // Who had his turn has no second one before the others.
+    assert!(!all.iter().any(|stream| writes(&unsent, *stream)));
+    for stream in 34..=40 {
+        unsent.less(MAX_WRITE);
+        let wrote: Vec<_> = all.iter().filter(|other| writes(&unsent, **other)).collect();
+        assert_eq!(wrote, [&stream]);
+    }
+}
+
+#[test]
 fn what_is_short_takes_no_turn_and_has_room_of_its_own() {
     let unsent = full();
     assert!(!writes(&unsent, 1));
@@ -88,7 +108,7 @@ proptest! {
             let inner = unsent.lock();
             prop_assert!(inner.used <= MOST + FOR_SHORT + MAX_WRITE);
             prop_assert!(inner.waiting.is_empty() || inner.used > LITTLE);
-            prop_assert!(inner.waiting.iter().all(|(stream, _)| !inner.called.contains(stream)));
+            prop_assert!(inner.waiting.values().all(|(stream, _)| !inner.called.contains_key(stream)));
         }
     }
 }
