@@ -28,6 +28,8 @@ const MAX_BYTES: usize = 2 * announce::MAX_BYTES;
 /// Messages that are taken from one [`Guard::renew`] to the next. What gossip remembers of each, for two minutes at most, are
 /// some hundred bytes.
 const MAX_MESSAGES: usize = 8192;
+/// For so many times of [`Guard::renew`] what was taken is remembered: each five seconds, for a minute as gossip does.
+const REMEMBERED: u64 = 13;
 /// Whoever sends the most when there are too many is to blame, if it is more than this part.
 const TOO_MANY: usize = MAX_MESSAGES / 8;
 
@@ -38,8 +40,11 @@ pub(crate) struct Guard(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     joined: HashSet<TopicHash>,
-    /// What was taken lately: a copy of it is nothing new to gossip.
-    taken: HashSet<[u8; 20]>,
+    /// What gossip remembers, and when it was taken: a copy of it is nothing new, and takes no place.
+    taken: HashMap<[u8; 20], u64>,
+    /// How many of these since the last [`Guard::renew`], of which there were so many.
+    fresh: usize,
+    renewed: u64,
     is_full: bool,
 }
 
@@ -64,7 +69,10 @@ impl Guard {
     /// Begins to count anew, and says whether there were too many messages.
     pub(super) fn renew(&self) -> bool {
         let mut inner = self.lock();
-        inner.taken.clear();
+        inner.fresh = 0;
+        inner.renewed += 1;
+        let renewed = inner.renewed;
+        inner.taken.retain(|_, taken| renewed - *taken < REMEMBERED);
         std::mem::take(&mut inner.is_full)
     }
 
@@ -83,11 +91,15 @@ impl DataTransform for Guard {
             return Err(io::Error::other("far longer than any announce"));
         }
         let id = announce::message_id(message.topic.as_str(), &message.data);
-        if inner.taken.len() >= MAX_MESSAGES && !inner.taken.contains(&id) {
-            inner.is_full = true;
-            return Err(io::Error::other("too many messages"));
+        if !inner.taken.contains_key(&id) {
+            if inner.fresh >= MAX_MESSAGES {
+                inner.is_full = true;
+                return Err(io::Error::other("too many messages"));
+            }
+            let renewed = inner.renewed;
+            inner.taken.insert(id, renewed);
+            inner.fresh += 1;
         }
-        inner.taken.insert(id);
         drop(inner);
         IdentityTransform.inbound_transform(message)
     }

@@ -56,7 +56,12 @@ fn no_more_messages_are_taken_than_gossip_may_remember() {
     assert!(takes(1) && !takes(MAX_MESSAGES));
     assert!(guard.renew());
     assert!(takes(MAX_MESSAGES));
+    // All of it once more is nothing new, and leaves the places to others.
+    assert!((0..MAX_MESSAGES).all(takes));
+    assert!(takes(2 * MAX_MESSAGES));
     assert!(!guard.renew(), "there were not too many since");
+    assert!((0..REMEMBERED).all(|_| !guard.renew()));
+    assert!(guard.lock().taken.is_empty(), "it is forgotten");
 }
 
 #[test]
