@@ -144,10 +144,13 @@ impl Context {
     }
 }
 
-/// A log filter. Peers can make libp2p say things as often as they like: that goes to no log, unless the filter names libp2p, or
-/// all of it is asked for.
+/// What peers can have say things as often as they like, an error for each frame.
+const QUIET: &str =
+    "libp2p=off,yamux=off,quinn=off,soketto=off,multistream_select=off,rustls=off,hickory=off";
+
+/// A log filter. What peers can have said goes to no log, unless the filter names libp2p, or all of it is asked for.
 fn parse_filter(filter: &str, all: bool) -> Result<EnvFilter> {
-    let quiet = format!("libp2p=off,{filter}");
+    let quiet = format!("{QUIET},{filter}");
     EnvFilter::try_new(if all || filter.contains("libp2p") { filter } else { &quiet })
         .with_context(|| format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}"))
         .hint("correct `log` in config.toml, or remove it")
@@ -170,6 +173,7 @@ mod tests {
             .with_writer(move || Shared(Arc::clone(&to)));
         tracing::subscriber::with_default(logger.finish(), || {
             tracing::error!(target: "libp2p_kad::handler", "theirs");
+            tracing::error!(target: "yamux::connection", "of a frame");
             tracing::warn!(target: "p2pdb::node", "ours");
         });
         let log = log.lock().unwrap();
@@ -192,6 +196,7 @@ mod tests {
     fn what_peers_can_have_said_as_often_as_they_like_is_not_logged_unless_it_is_asked_for() {
         let has = |log: &str| (log.contains("ours"), log.contains("theirs"));
         assert_eq!(has(&logged("info", false)), (true, false));
+        assert!(!logged("info", false).contains("of a frame") && logged("info", true).contains("of a frame"));
         assert_eq!(has(&logged("debug,p2pdb=trace", true)), (true, true));
         assert_eq!(has(&logged("info,libp2p_kad=warn", false)), (true, true));
         assert_eq!(has(&logged("error", false)), (false, false));

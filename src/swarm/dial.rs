@@ -11,8 +11,17 @@ pub(super) type Dialer = oneshot::Sender<Result<PeerId, String>>;
 /// Addresses of which is said what happened there.
 const MAX_ADDRESSES: usize = 3;
 
-/// Why nobody was reached.
+/// Bytes of what is said.
+const MAX_BYTES: usize = 1000;
+
+/// Why nobody was reached. It has addresses that others told, and may be shown on a terminal: nothing but what ASCII prints.
 pub(super) fn why(error: &DialError) -> String {
+    let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+    let text = reason(error);
+    text.chars().map(|c| if is_plain(&c) { c } else { '?' }).take(MAX_BYTES).collect()
+}
+
+fn reason(error: &DialError) -> String {
     match error {
         DialError::NoAddresses => "no address of it is known".to_owned(),
         DialError::LocalPeerId { .. } => "that is this end itself".to_owned(),
@@ -63,5 +72,9 @@ mod tests {
         assert!(why(&DialError::WrongPeerId { obtained: peer, address }).contains(&peer.to_string()));
         let limit = ConnectionDenied::new(std::io::Error::other("enough"));
         assert_eq!(why(&DialError::Denied { cause: limit }), "enough");
+        let named = format!("/dns4/\u{1b}]0;\n\u{202e}{}/tcp/1", "a".repeat(10_000)).parse().unwrap();
+        let text =
+            why(&DialError::Transport(vec![(named, TransportError::Other(std::io::Error::other("no")))]));
+        assert!(text.starts_with("/dns4/?]0;??aaa") && text.len() == MAX_BYTES);
     }
 }
