@@ -20,7 +20,7 @@ use tokio::{
         broadcast::{self, error::RecvError},
         mpsc,
     },
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -122,11 +122,14 @@ impl Client {
             client: self.clone(),
             started: self.inner.clock.now(),
             filter,
-            cursors: HashMap::new(),
-            seen: Arc::new(Mutex::new(LruCache::new(MAX_SEEN))),
-            entries: sender,
+            reader: Reader {
+                cursors: Arc::default(),
+                seen: Arc::new(Mutex::new(LruCache::new(MAX_SEEN))),
+                entries: sender,
+            },
             reading: JoinSet::new(),
             nodes: HashMap::new(),
+            search: JoinSet::new(),
         };
         let wakes = self.inner.wakers.0.subscribe();
         let stopped = stop.clone();
@@ -152,23 +155,31 @@ struct Follower {
     client: Client,
     started: u64,
     filter: Filter,
-    cursors: HashMap<PeerId, Cursor>,
+    reader: Reader,
+    /// Nodes that are read from, each by itself: a slow one does not hold up the others.
+    reading: JoinSet<Result<PeerId, ReaderGone>>,
+    /// Which they are.
+    nodes: HashMap<PeerId, Reading>,
+    /// Looks for nodes.
+    search: JoinSet<Result<Vec<PeerId>, ClientError>>,
+}
+
+struct Reading {
+    task: AbortHandle,
+    /// Whether something new came meanwhile.
+    again: bool,
+}
+
+/// What is handed out, and up to where each node was read.
+#[derive(Clone)]
+struct Reader {
+    cursors: Arc<Mutex<HashMap<PeerId, Cursor>>>,
     seen: Arc<Mutex<LruCache<EntryId, ()>>>,
     entries: mpsc::Sender<Entry>,
-    /// Nodes that are read from, each by itself: a slow one does not hold up the others.
-    reading: JoinSet<Result<Read, ReaderGone>>,
-    /// Which they are, and whether something new came meanwhile.
-    nodes: HashMap<PeerId, bool>,
 }
 
 /// Nobody reads any more.
 struct ReaderGone;
-
-/// Up to where a node was read.
-struct Read {
-    node: PeerId,
-    cursor: Option<Cursor>,
-}
 
 impl Follower {
     async fn run(mut self, mut wakes: broadcast::Receiver<(TableId, PeerId)>) {
@@ -178,23 +189,36 @@ impl Follower {
         loop {
             tokio::select! {
                 _ = poll.tick() => {
-                    if nodes.is_empty() || polls % POLLS_PER_SEARCH == 0 {
-                        match self.client.nodes(&self.filter.tables, self.client.inner.nodes).await {
-                            Ok(found) => nodes = found,
-                            Err(error) => tracing::warn!(%error, "nobody to follow, trying on"),
-                        }
+                    if self.search.is_empty() && (nodes.is_empty() || polls % POLLS_PER_SEARCH == 0) {
+                        let (client, tables) = (self.client.clone(), self.filter.tables.clone());
+                        self.search.spawn(async move { client.nodes(&tables, client.inner.nodes).await });
                     }
                     polls = polls.wrapping_add(1);
                     nodes.iter().for_each(|node| self.read(*node));
                 }
+                Some(found) = self.search.join_next() => match found {
+                    Ok(Ok(found)) => {
+                        nodes = found;
+                        self.nodes.retain(|node, reading| {
+                            let stays = nodes.contains(node);
+                            if !stays {
+                                reading.task.abort();
+                            }
+                            stays
+                        });
+                        nodes.iter().for_each(|node| self.read(*node));
+                    }
+                    Ok(Err(error)) => tracing::warn!(%error, "nobody to follow, trying on"),
+                    Err(error) => tracing::error!(%error, "the search for nodes failed"),
+                },
                 // Whoever announces has the entry: it is asked at once, and followed from then on.
                 wake = wakes.recv() => match wake {
                     Ok((table, source)) if self.filter.tables.contains(&table) => {
-                        if nodes.contains(&source) || nodes.len() < MAX_NODES {
-                            self.read(source);
-                        }
                         if !nodes.contains(&source) && nodes.len() < MAX_NODES {
                             nodes.push(source);
+                        }
+                        if nodes.contains(&source) {
+                            self.read(source);
                         }
                     }
                     Ok(_) => {}
@@ -202,15 +226,16 @@ impl Follower {
                     Err(RecvError::Closed) => return,
                 },
                 Some(read) = self.reading.join_next() => match read {
-                    Ok(Ok(Read { node, cursor })) => {
-                        if let Some(cursor) = cursor {
-                            self.cursors.insert(node, cursor);
-                        }
-                        if self.nodes.remove(&node) == Some(true) {
+                    Ok(Ok(node)) => {
+                        // A task that was begun since for the same node goes on.
+                        if self.nodes.get(&node).is_some_and(|reading| reading.task.is_finished())
+                            && self.nodes.remove(&node).is_some_and(|reading| reading.again)
+                        {
                             self.read(node);
                         }
                     }
                     Ok(Err(ReaderGone)) => return,
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => {
                         tracing::error!(%error, "following stops");
                         return;
@@ -222,55 +247,52 @@ impl Follower {
 
     /// Hands out what a node has and the reader has not; if that is under way, once more afterwards.
     fn read(&mut self, node: PeerId) {
-        if let Some(again) = self.nodes.get_mut(&node) {
-            *again = true;
+        if let Some(reading) = self.nodes.get_mut(&node) {
+            reading.again = true;
             return;
         }
-        self.nodes.insert(node, false);
-        let cursor = self.cursors.get(&node).copied();
+        let cursor = lock(&self.reader.cursors).get(&node).copied();
         let mut filter = Filter { cursor, ..self.filter.clone() };
         // A node that is asked for the first time later on: what arrived since the start counts.
         let elapsed = self.client.inner.clock.now().saturating_sub(self.started);
         filter.seconds_since = filter.seconds_since.map(|since| since + elapsed);
-        let (client, seen, entries) = (self.client.clone(), Arc::clone(&self.seen), self.entries.clone());
-        self.reading.spawn(read_all(client, node, filter, seen, entries));
+        let task = self.reading.spawn(self.reader.clone().read(self.client.clone(), node, filter));
+        self.nodes.insert(node, Reading { task, again: false });
     }
 }
 
-/// Reads a node from the cursor of the filter on.
-async fn read_all(
-    client: Client,
-    node: PeerId,
-    mut filter: Filter,
-    seen: Arc<Mutex<LruCache<EntryId, ()>>>,
-    entries: mpsc::Sender<Entry>,
-) -> Result<Read, ReaderGone> {
-    let mut empty_pages = 0;
-    loop {
-        if filter.cursor.is_some() {
-            filter.seconds_since = None;
-        }
-        let known = Arc::clone(&seen);
-        let page = match client.page(node, &filter, move |id| lock(&known).contains(id)).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(%node, %error, "a followed node does not answer");
+impl Reader {
+    /// Reads a node from the cursor of the filter on.
+    async fn read(self, client: Client, node: PeerId, mut filter: Filter) -> Result<PeerId, ReaderGone> {
+        let mut stale_pages = 0;
+        loop {
+            if filter.cursor.is_some() {
+                filter.seconds_since = None;
+            }
+            let known = Arc::clone(&self.seen);
+            let page = match client.page(node, &filter, move |id| lock(&known).contains(id)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::debug!(%node, %error, "a followed node does not answer");
+                    break;
+                }
+            };
+            let progress = filter.cursor.is_none_or(|cursor| cursor != page.next);
+            // Whoever serves the same again and again is not asked on before the next round.
+            stale_pages = if page.entries.is_empty() { stale_pages + 1 } else { 0 };
+            for entry in page.entries {
+                // Nothing counts as seen before there is room for it. Several nodes may have it, and a page two copies.
+                let place = self.entries.reserve().await.map_err(|_| ReaderGone)?;
+                if lock(&self.seen).put(entry.id(), ()).is_none() {
+                    place.send(entry);
+                }
+            }
+            filter.cursor = Some(page.next);
+            lock(&self.cursors).insert(node, page.next);
+            if !page.more || !progress || stale_pages == MAX_EMPTY_PAGES {
                 break;
             }
-        };
-        let progress = filter.cursor.is_none_or(|cursor| cursor != page.next);
-        empty_pages = if page.served == 0 { empty_pages + 1 } else { 0 };
-        for entry in page.entries {
-            // Nothing counts as seen before there is room for it. Several nodes may have it, and a page two copies.
-            let place = entries.reserve().await.map_err(|_| ReaderGone)?;
-            if lock(&seen).put(entry.id(), ()).is_none() {
-                place.send(entry);
-            }
         }
-        filter.cursor = Some(page.next);
-        if !page.more || !progress || empty_pages == MAX_EMPTY_PAGES {
-            break;
-        }
+        Ok(node)
     }
-    Ok(Read { node, cursor: filter.cursor })
 }
