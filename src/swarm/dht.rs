@@ -96,7 +96,10 @@ impl EventLoop {
 
     /// The DHT says nothing again for half a day: what nobody heard is said again once there is somebody.
     fn on_provided(&mut self, key: kad::RecordKey, stats: &kad::QueryStats) {
-        if stats.num_successes() == 0 {
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        if stats.num_successes() == 0
+            && kad::store::RecordStore::provided(store).any(|record| record.key == key)
+        {
             self.dht.unpublished.insert(key);
         }
     }
@@ -159,6 +162,7 @@ impl EventLoop {
     }
 
     pub(super) fn stop_providing(&mut self, key: &kad::RecordKey) {
+        self.dht.unpublished.remove(key);
         self.swarm.behaviour_mut().kad.stop_providing(key);
     }
 

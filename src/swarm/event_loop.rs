@@ -40,8 +40,8 @@ pub(super) type Command = Box<dyn FnOnce(&mut EventLoop) + Send>;
 
 /// How often bans and the need of a relay are looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// Who refused to relay, or stopped to, is not asked again for this long: there may be others.
-const RELAY_PAUSE: Duration = Duration::from_secs(600);
+/// Who refused to relay is not asked again for this long: there may be others.
+const RELAY_PAUSE: Duration = Duration::from_secs(120);
 /// On shutdown peers have this long to take the last answers.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// On shutdown connections have this long to close.
@@ -73,7 +73,7 @@ pub(super) struct EventLoop {
     /// When to look for a relay, if this node may be behind NAT.
     relay_after: Option<Instant>,
     relay_listener: Option<(ListenerId, PeerId)>,
-    /// Who relayed no more, and until when he is not asked again.
+    /// Who refused to relay, and until when he is not asked again.
     relays_tried: HashMap<PeerId, Instant>,
 }
 
@@ -185,7 +185,10 @@ impl EventLoop {
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 if let Some((_, relay)) = self.relay_listener.take_if(|(id, _)| *id == listener_id) {
                     tracing::debug!(%relay, ?reason, "no listening through a relay any more");
-                    self.relays_tried.insert(relay, monotonic() + RELAY_PAUSE);
+                    // Without a reason it was the connection that went.
+                    if reason.is_err() {
+                        self.relays_tried.insert(relay, monotonic() + RELAY_PAUSE);
+                    }
                 } else if let Err(error) = reason {
                     tracing::warn!(?addresses, %error, "listener closed");
                 }
