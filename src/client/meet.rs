@@ -68,11 +68,13 @@ pub async fn run<R, F>(
                     told = record;
                 }
             }
-            // Some may have come unnoticed; to greet the others again does no harm.
+            // Some may have come unnoticed.
             Err(RecvError::Lagged(_)) => {
                 let record = own_record().await;
                 let peers = swarm.serving_peers().await.unwrap_or_default();
-                peers.into_iter().for_each(|peer| greet_one(peer, record.clone()));
+                let strangers =
+                    peers.into_iter().filter(|peer| !routes.of(peer).is_some_and(|route| route.met));
+                strangers.for_each(|peer| greet_one(peer, record.clone()));
             }
             Ok(_) => {}
             Err(RecvError::Closed) => break,

@@ -90,6 +90,8 @@ impl Upkeep {
         });
         let mut heard = self.routes.mirrors(None, MAX_HEARD);
         heard.retain(|route| fresh(&route.peer));
+        // In the same order each time, however they come.
+        heard.sort_by_key(|route| route.peer);
         let heard = rotated(&heard, pass).map(|route| async move {
             let dialed = self.swarm.connect(route.peer, route.addresses().collect()).await;
             (route.peer.to_string(), dialed)

@@ -168,8 +168,9 @@ impl Routes {
     fn keep(routes: &mut HashMap<PeerId, Route>, route: Route) {
         let earlier = routes.remove(&route.peer);
         let mut bytes = routes.values().map(Route::bytes).sum::<usize>() + route.bytes();
-        let mut crowds = Crowds::of(routes.values());
+        let mut crowds = None;
         while routes.len() >= MAX_ROUTES || bytes > MAX_BYTES {
+            let crowds = crowds.get_or_insert_with(|| Crowds::of(routes.values()));
             // Hearsay must not push out nodes that were met, nor one address those of others.
             let worth = |route: &&Route| (route.met, std::cmp::Reverse(crowds.with(route)), route.seen);
             let worst = routes.values().min_by_key(worth).map(|route| (route.peer, route.met));
@@ -276,8 +277,8 @@ impl Routes {
     }
 }
 
-/// How many routes come from each origin.
-struct Crowds(HashMap<(bool, Origin), usize>);
+/// How many routes come from each origin; those that come through relays and by names, which cost nothing, are one.
+struct Crowds(HashMap<(bool, Option<Origin>), usize>);
 
 impl Crowds {
     fn of<'a>(routes: impl Iterator<Item = &'a Route>) -> Self {
@@ -291,9 +292,9 @@ impl Crowds {
     }
 
     /// Where who told of it is, and whether he told of himself. This machine is shared by all its users.
-    fn key(route: &Route) -> Option<(bool, Origin)> {
-        let origin = route.teller.as_ref().and_then(Origin::of_multiaddr)?;
-        (!origin.is_loopback()).then_some((route.met, origin))
+    fn key(route: &Route) -> Option<(bool, Option<Origin>)> {
+        let origin = route.teller.as_ref().and_then(Origin::of_multiaddr);
+        origin.is_none_or(|origin| !origin.is_loopback()).then_some((route.met, origin))
     }
 
     /// How many there are like this one.
