@@ -208,13 +208,21 @@ impl StoreFile {
     /// Makes sure that it can be written, as far as is known: a disk that turned read-only may have been mended.
     fn thaw(&self) -> Result<(), StoreError> {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
-        if slot.read_only.is_none() {
-            return Ok(());
+        let Some(error) = &slot.read_only else { return Ok(()) };
+        // Readers have to wait while it is opened anew.
+        let probe = fs::OpenOptions::new().write(true).open(&self.path);
+        if probe.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem) {
+            return Err(error.clone());
         }
         let generation = slot.generation;
         drop(slot);
         self.recover(generation)?;
         self.slot.read().unwrap_or_else(PoisonError::into_inner).read_only.clone().map_or(Ok(()), Err)
+    }
+
+    /// Whether it is open for reading alone. What it says then was seen in memory, and need not be on the disk.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.slot.read().unwrap_or_else(PoisonError::into_inner).read_only.is_some()
     }
 
     /// Opens the database anew, unless somebody did since `failed`; for reading alone, if the disk has turned read-only since it

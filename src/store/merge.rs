@@ -214,6 +214,10 @@ fn sweep(core: &Core) -> Result<Swept, StoreError> {
 
 /// Deletes segments of which nothing is stored or will be replayed any more.
 pub(super) fn delete_dead(core: &Core) -> Result<(), StoreError> {
+    if core.file.is_frozen() {
+        // The log may be all that there is of what it says.
+        return Ok(());
+    }
     let dead = core.file.read(|txn| {
         let mark = State::read(&txn.open_table(schema::STATE)?)?.position;
         let rows = txn.open_table(schema::SEGMENTS)?;
