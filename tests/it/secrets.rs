@@ -8,7 +8,10 @@ use std::{
 };
 
 use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
-use p2pdb::protocol::export::{Item, Reader};
+use p2pdb::protocol::{
+    export::{Item, Reader},
+    keys::PrivateKey,
+};
 
 use crate::cli::{Home, stderr, text};
 
@@ -129,11 +132,15 @@ pub(crate) fn has(bytes: &[u8], piece: &[u8]) -> bool {
     bytes.windows(piece.len()).any(|window| window == piece)
 }
 
-/// The lines of all private keys below a directory, in base64.
+/// The lines of all private keys below a directory, in base64; of one that has a passphrase also those that it has without.
 pub(crate) fn private_lines(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for file in files(directory) {
-        let Ok(text) = fs::read_to_string(file) else { continue };
+        let Ok(mut text) = fs::read_to_string(file) else { continue };
+        if text.contains("BEGIN ENCRYPTED PRIVATE KEY") {
+            let key = PrivateKey::from_pem(&text, Some(PASSPHRASE)).unwrap();
+            text.push_str(&key.to_pem().unwrap());
+        }
         let mut is_inside = false;
         for line in text.lines() {
             let ends = line.contains("PRIVATE KEY-----");

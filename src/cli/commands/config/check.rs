@@ -55,6 +55,7 @@ pub(super) fn run(context: &Context) -> Result<Exit> {
     let config = context.config()?;
     let network = context.network()?;
     node_config::store_options(&config).check(&network.network)?;
+    node_config::read_node_key(&home)?;
     let bootstrap = node_config::bootstrap_addresses(&home, &config, &network)?;
     context.output().print(&Checked {
         config: context.config_path()?,
