@@ -59,7 +59,7 @@ impl Context {
             (false, 2) => "info,p2pdb=debug",
             (false, _) => "debug,p2pdb=trace",
         };
-        let filter = parse_filter(filter, self.globals.verbose > 2)?;
+        let filter = parse_filter(filter)?;
         let logger = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_watched());
         // Only tests could have started one before.
         let _ = logger.with_writer(std::io::stderr).try_init();
@@ -148,10 +148,11 @@ impl Context {
 const QUIET: &str =
     "libp2p=off,yamux=off,quinn=off,soketto=off,multistream_select=off,rustls=off,hickory=off";
 
-/// A log filter. What peers can have said goes to no log, unless the filter names libp2p, or all of it is asked for.
-fn parse_filter(filter: &str, all: bool) -> Result<EnvFilter> {
+/// A log filter. What peers can have said goes to no log, unless the filter names libp2p, or asks for all that anybody has to say.
+fn parse_filter(filter: &str) -> Result<EnvFilter> {
+    let is_wide = filter.split(',').any(|part| matches!(part.trim(), "debug" | "trace"));
     let quiet = format!("{QUIET},{filter}");
-    EnvFilter::try_new(if all || filter.contains("libp2p") { filter } else { &quiet })
+    EnvFilter::try_new(if is_wide || filter.contains("libp2p") { filter } else { &quiet })
         .with_context(|| format!("expected a log filter such as \"info,p2pdb::sync=debug\", got {filter:?}"))
         .hint("correct `log` in config.toml, or remove it")
 }
@@ -165,11 +166,11 @@ mod tests {
     use super::*;
 
     /// What of these events goes to the log.
-    fn logged(filter: &str, all: bool) -> String {
+    fn logged(filter: &str) -> String {
         let log = Arc::new(Mutex::new(Vec::new()));
         let to = Arc::clone(&log);
         let logger = tracing_subscriber::fmt()
-            .with_env_filter(parse_filter(filter, all).unwrap())
+            .with_env_filter(parse_filter(filter).unwrap())
             .with_writer(move || Shared(Arc::clone(&to)));
         tracing::subscriber::with_default(logger.finish(), || {
             tracing::error!(target: "libp2p_kad::handler", "theirs");
@@ -195,11 +196,11 @@ mod tests {
     #[test]
     fn what_peers_can_have_said_as_often_as_they_like_is_not_logged_unless_it_is_asked_for() {
         let has = |log: &str| (log.contains("ours"), log.contains("theirs"));
-        assert_eq!(has(&logged("info", false)), (true, false));
-        assert!(!logged("info", false).contains("of a frame") && logged("info", true).contains("of a frame"));
-        assert_eq!(has(&logged("debug,p2pdb=trace", true)), (true, true));
-        assert_eq!(has(&logged("info,libp2p_kad=warn", false)), (true, true));
-        assert_eq!(has(&logged("error", false)), (false, false));
-        assert_eq!(has(&logged("off", false)), (false, false));
+        assert_eq!(has(&logged("info")), (true, false));
+        assert!(!logged("info").contains("of a frame") && logged("trace").contains("of a frame"));
+        assert_eq!(has(&logged("debug,p2pdb=trace")), (true, true));
+        assert_eq!(has(&logged("info,libp2p_kad=warn")), (true, true));
+        assert_eq!(has(&logged("error")), (false, false));
+        assert_eq!(has(&logged("off")), (false, false));
     }
 }
