@@ -14,6 +14,10 @@ from world import World, network_file
 def put(world: World) -> Path:
     row, lone = world.row("kill -9 while entries are put"), Lone(world.place("put"))
     try:
+        lone.node.start()
+        lone.user.put(10, lone.node)
+        lone.node.end(signal.SIGTERM)
+        p2pdb(lone.node.home, "export", lone.node.home.parent / "old.export")
         for _ in range(world.trials(4)):
             row.trials += 1
             lone.node.start()
@@ -66,10 +70,12 @@ def imported(world: World, file: Path, everything: set[bytes]):
         part = world.random.uniform(0, 0.9) * length
         running = Running(home, "import", file, row=row)
         running.until(lambda home=home, part=part: written(home / "store" / "store.redb.log") > part)
-        running.kill()
+        status, _ = running.kill()
         held = held_by(home) if (home / "store" / "store.redb").exists() else set()
         if not held <= everything:
             raise Failed("an import made entries up")
+        if status == 0 and held != everything:
+            raise Failed(f"an import says that it is done, and {len(held)} of {len(everything)} entries are there")
         landing.hits += 0 < len(held) < len(everything)
         kept += len(held)
         p2pdb(home, "import", file)
@@ -81,23 +87,61 @@ def imported(world: World, file: Path, everything: set[bytes]):
     )
 
 
+class Backup:
+    """A backup of a part of a store, which exports of everything take the place of."""
+
+    def __init__(self, at: Path, old: Path, everything: set[bytes]):
+        self.at, self.part, self.old, self.everything = at, at.with_name(f"{at.name}.part"), old, everything
+        self.before = export.ids(old)
+        if not self.before < everything:
+            raise Failed("the old backup is not of a part")
+
+    def restore(self):
+        """It is the old one again, and nothing is left of a trial before."""
+        shutil.copy(self.old, self.at)
+        self.part.unlink(missing_ok=True)
+
+    def is_written(self, least: float) -> bool:
+        """So much of the next one, and a little more."""
+        try:
+            return self.part.stat().st_size > least
+        except FileNotFoundError:
+            return False
+
+    def is_whole(self, done: bool):
+        """The new one if its export said that it was done, and else the old one or the new one."""
+        held = export.ids(self.at)
+        if held != self.everything and (done or held != self.before):
+            missing, more = len(self.everything - held), len(held - self.everything)
+            raise Failed(f"of {len(self.everything)} entries a backup lacks {missing}, and has {more} others; done: {done}")
+
+    def replaces_what_is_left_over(self, home: Path):
+        """What an export has left over is in nobody's way."""
+        self.restore()
+        self.part.write_bytes(b"left over")
+        p2pdb(home, "export", self.at, "--force")
+        self.is_whole(True)
+        self.has_no_part()
+
+    def has_no_part(self):
+        if self.part.exists():
+            raise Failed("an export leaves a part of it behind")
+
+
 def exported(world: World, full: Path, file: Path, everything: set[bytes]):
     """`export`, killed when a part of the file was written."""
     row, place = world.row("kill -9 while the store is exported"), world.place("export")
-    backup, part, landing = place / "backup", place / "backup.part", Landing(world, 4)
-    shutil.copy(file, backup)
+    backup, landing = Backup(place / "backup", full.parent / "old.export", everything), Landing(world, 4)
     for row.trials in landing:
         least = world.random.uniform(0, 0.9) * file.stat().st_size
-        running = Running(full, "export", backup, "--force", row=row)
-        running.until(lambda least=least: part.exists() and part.stat().st_size >= least)
-        running.kill()
-        landing.hits += part.exists()
-        row.lost += len(everything - export.ids(backup)) + len(everything - held_by(full))
-    # What is left over is in nobody's way.
-    p2pdb(full, "export", backup, "--force")
-    row.lost += len(everything - export.ids(backup))
-    if part.exists():
-        raise Failed("an export leaves a part behind")
+        backup.restore()
+        running = Running(full, "export", backup.at, "--force", row=row)
+        running.until(lambda least=least: backup.is_written(least))
+        status, _ = running.kill()
+        landing.hits += backup.part.exists()
+        backup.is_whole(status == 0)
+        row.lost += len(everything - held_by(full))
+    backup.replaces_what_is_left_over(full)
     end(world, row, f"the last backup is whole, verify clean, {landing.hits} with a part left over")
 
 

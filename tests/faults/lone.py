@@ -6,8 +6,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import export
 from nodes import ENVIRONMENT, SETTINGS, Failed, Node, command, p2pdb, wait_for
@@ -42,6 +44,20 @@ def says(text: str, *words: str | tuple[str, ...]):
         raise Failed(f"nothing is said of {missing}: {text}")
 
 
+def stop(process: subprocess.Popen):
+    """Stops it, and waits until the kernel is done with what it asked for. If a disk fails while it is synced, the kernel may say
+    that all went well, and drop what was written: of that no program could know."""
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
+@contextmanager
+def stopped(process: subprocess.Popen) -> Iterator[None]:
+    stop(process)
+    yield
+    os.kill(process.pid, signal.SIGCONT)
+
+
 class Running:
     """A command that runs while something happens."""
 
@@ -66,10 +82,11 @@ class Running:
         if self.row and "VmHWM:" in status:
             self.row.peak = max(self.row.peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
-    def kill(self):
+    def kill(self) -> tuple[int, str]:
+        """As `ends`: it may have come before the kill."""
         self.sample()
         os.kill(self.process.pid, signal.SIGKILL)
-        self.ends()
+        return self.ends()
 
     def ends(self) -> tuple[int, str]:
         """The exit status, and all that was said."""
@@ -144,6 +161,12 @@ class Lone:
         if [entry["id"] for entry in got["entries"]] != [last]:
             raise Failed(f"an entry that was acknowledged is not served: {json.dumps(got)[:500]}")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         if self.node.process and self.node.process.poll() is None:
             self.node.process.kill()
@@ -162,4 +185,4 @@ def end(world: World, row: Row, what: str, lone: Lone | None = None):
     world.checks.equal(row.lost, 0, f"{row.fault}: {what}, none lost")
 
 
-__all__ = ["SETTINGS", "Lone", "Running", "end", "entries", "fails", "held_by", "lost_by", "says", "verified"]
+__all__ = ["SETTINGS", "Lone", "Running", "end", "entries", "fails", "held_by", "lost_by", "says", "stop", "stopped", "verified"]
