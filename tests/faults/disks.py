@@ -1,12 +1,11 @@
 """Disks of running nodes that fail. Each says why and how to go on, serves what it has, and goes on once it can."""
 
 import json
-import os
 import signal
 
 from hosts import do
-from lone import SETTINGS, Lone, end, fails, held_by, lost_by, says, verified
-from mounts import Journaled, Small
+from lone import SETTINGS, Lone, end, fails, held_by, lost_by, says, stop, stopped, verified
+from mounts import Journaled, Mounted, Small
 from nodes import Failed
 from world import Row, World
 
@@ -19,9 +18,7 @@ READ_ONLY = (("Read-only file system", "Input/output error"), "see that its disk
 def full(world: World):
     """The disk of a running node fills up, and is given more room."""
     row, place = world.row("disk full while entries are put"), world.place("full")
-    disk = Small(place / "disk", 12 << 20)
-    lone = Lone(place, disk.at)
-    try:
+    with Small(place / "disk", 12 << 20) as disk, Lone(place, disk.at) as lone:
         lone.node.start()
         for size in (14, 16):
             row.trials += 1
@@ -39,9 +36,6 @@ def full(world: World):
         disk.free()
         disk.resize(64 << 20)
         end(world, row, "refused with a reason, served on, goes on once there is room", lone)
-    finally:
-        lone.close()
-        disk.close()
 
 
 def line_of(log: str, what: str) -> str:
@@ -66,10 +60,10 @@ class Limited(Lone):
 
     LENGTH = 40_000
 
-    def __init__(self, disk: Small | Journaled):
+    def __init__(self, disk: Mounted, log_disk: Small):
         place = disk.at.parent
         super().__init__(place, disk.at, SETTINGS + '[limits]\nmax_disk = "32 MiB"\n')
-        self.log_disk = Small(place / "log-disk", 64 << 20)
+        self.log_disk = log_disk
         self.log = self.node.home / "store" / "store.redb.log"
         self.log.mkdir(parents=True)
         self.bind()
@@ -107,8 +101,10 @@ class Limited(Lone):
         self.new_log()
         log, taken = "", 0
         while EVICTION not in log:
-            if not self.put(5) or taken > 50:
-                raise Failed(f"what the log has room for is refused, or there is room for everything: {log}")
+            if not self.put(5):
+                raise Failed(f"what the log has room for is refused: {log + self.new_log()}")
+            if taken > 50:
+                raise Failed(f"there is room for everything: {log}")
             taken += 1
             log += self.new_log()
         # What is durable is taken until it has to be merged. On a full disk that may succeed at times: it has free pages.
@@ -129,17 +125,15 @@ class Limited(Lone):
     def close(self):
         super().close()
         do("umount", "-l", str(self.log))
-        self.log_disk.close()
 
 
 def evicting(world: World):
     row, place = world.row("disk full while entries are merged and evicted"), world.place("evicting")
     for _ in range(world.trials(2)):
         row.trials += 1
-        (place / str(row.trials)).mkdir()
-        disk = Small(place / str(row.trials) / "disk", 40 << 20)
-        lone = Limited(disk)
-        try:
+        at = place / str(row.trials)
+        at.mkdir()
+        with Small(at / "disk", 40 << 20) as disk, Small(at / "log-disk", 64 << 20) as log_disk, Limited(disk, log_disk) as lone:
             lone.node.start()
             lone.fill()
             disk.fill()
@@ -151,23 +145,19 @@ def evicting(world: World):
                 raise Failed(f"it does not go on: {lone.new_log()}")
             lone.node.end(signal.SIGTERM)
             lone.count(row)
-        finally:
-            lone.close()
-            disk.close()
     end(world, row, "said so, served on, goes on once there is room")
 
 
 def evicting_read_only(world: World):
     row, place = world.row("disk read-only while entries are merged and evicted"), world.place("stuck-evicting")
-    disk = Journaled(place)
-    lone = Limited(disk)
-    try:
+    with Journaled(place) as disk, Small(place / "log-disk", 64 << 20) as log_disk, Limited(disk, log_disk) as lone:
         lone.node.start()
         for _ in range(world.trials(1)):
             row.trials += 1
             lone.fill()
-            os.sync()
-            disk.fail()
+            with stopped(lone.node.process):
+                disk.sync()
+                disk.fail()
             if not lone.fails(READ_ONLY):
                 raise Failed("it takes more than it can merge")
             lone.serves(1)
@@ -181,53 +171,50 @@ def evicting_read_only(world: World):
         lone.node.end(signal.SIGTERM)
         lone.count(row)
         end(world, row, "said so, served on, goes on once it can be written")
-    finally:
-        lone.close()
-        disk.close()
 
 
 def power(world: World):
     """The disk of a running node is gone from one moment to the next, with all that was not on it."""
     row, place = world.row("power failure: what was not synced is gone"), world.place("power")
-    disk = Journaled(place)
-    lone = Lone(place, disk.at)
-    try:
+    with Journaled(place) as disk, Lone(place, disk.at) as lone:
         for _ in range(world.trials(3)):
             row.trials += 1
             lone.node.start()
             had = len(lone.user.ids())
             # What was set up is on the disk, as that of any node that has run for a while.
-            os.sync()
+            disk.sync()
             lone.put_beside(400)
             lone.acknowledged(had + world.random.randrange(1, 300))
+            stop(lone.node.process)
+            # Nobody has synced it, so it has to be gone as well.
+            canary = disk.at / f"canary-{row.trials}"
+            canary.write_text("not synced")
             disk.lose_power()
+            lone.node.end(signal.SIGKILL)
             lone.putting.kill()
             lone.putting = None
-            lone.node.end(signal.SIGKILL)
             disk.mend()
+            if canary.exists() and canary.read_text():
+                raise Failed("the power did not fail: what was not synced is there")
             row.lost += lost_by(lone.node, lone.user)
         end(world, row, "verify clean", lone)
-    finally:
-        lone.close()
-        disk.close()
 
 
 def read_only(world: World):
     """The kernel makes the disk of a running node read-only, as it does after an error."""
     row, place = world.row("disk turns read-only while entries are put"), world.place("stuck")
-    disk = Journaled(place)
-    lone = Lone(place, disk.at)
-    try:
+    with Journaled(place) as disk, Lone(place, disk.at) as lone:
         lone.node.start()
         lone.user.put(10, lone.node)
         for _ in range(world.trials(1)):
             row.trials += 1
-            os.sync()
+            disk.sync()
             lone.new_log()
             had = len(lone.user.ids())
             lone.put_beside(800)
             lone.acknowledged(had + world.random.randrange(10, 300))
-            disk.fail()
+            with stopped(lone.node.process):
+                disk.fail()
             lone.put_fails()
             says(line_of(lone.new_log(), "the store failed"), *READ_ONLY)
             lone.serves(len(lone.user.ids()))
@@ -238,9 +225,6 @@ def read_only(world: World):
             lone.user.put(10, lone.node)
         lone.node.end(signal.SIGTERM)
         end(world, row, "refused with a reason, served on, goes on once it can be written", lone)
-    finally:
-        lone.close()
-        disk.close()
 
 
 ROWS = {

@@ -1,17 +1,16 @@
 """Commands that write much, on disks that fail: import, export and the migration of a store. Each ends with a reason and advice,
 spoils nothing, and does it all once it can."""
 
-import os
 import shutil
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 import export
 from disks import FULL, READ_ONLY
-from hosts import do
-from kills import Landing, written
-from lone import Lone, Running, end, fails, held_by, says, verified
-from mounts import Journaled, Small
+from kills import Backup, Landing, written
+from lone import Lone, Running, end, fails, held_by, says, stopped, verified
+from mounts import Image, Journaled, Small
 from nodes import Failed, p2pdb
 from world import Row, World, network_file
 
@@ -31,20 +30,27 @@ OLDEST, ITS_ENTRIES = Path("src/store/tests/v1.redb"), 11
 
 
 class Large:
-    """A home with a store of some MiB, and the export of it."""
+    """A home with a store of some MiB, the export of it, and an older one of a part of it."""
 
-    def __init__(self, world: World, name: str, count: int = 100, length: int = 40_000):
-        place = world.place(name)
-        source = Lone(place)
-        try:
-            source.node.start()
-            source.user.put(count, source.node, length)
-            source.node.end(signal.SIGTERM)
-        finally:
-            source.close()
-        self.home, self.file, self.network = source.node.home, place / "all.export", network_file(place, "network")
-        p2pdb(self.home, "export", self.file)
-        self.ids = export.ids(self.file)
+    made: ClassVar["Large | None"] = None
+
+    def __init__(self, world: World, count: int = 100, length: int = 40_000):
+        place = world.place("large")
+        self.old, self.file, self.network = place / "old.export", place / "all.export", network_file(place, "network")
+        with Lone(place) as source:
+            self.home = source.node.home
+            for file, part in ((self.old, count // 10), (self.file, count - count // 10)):
+                source.node.start()
+                source.user.put(part, source.node, length)
+                source.node.end(signal.SIGTERM)
+                p2pdb(self.home, "export", file)
+        self.ids, self.length = export.ids(self.file), self.file.stat().st_size
+
+    @classmethod
+    def of(cls, world: World) -> "Large":
+        """The same for all rows, of which none writes to it."""
+        cls.made = cls.made or cls(world)
+        return cls.made
 
     def init(self, home: Path) -> Path:
         p2pdb(home, "init", "--network", self.network)
@@ -55,130 +61,118 @@ class Large:
         p2pdb(home, "import", self.file)
         row.lost += len(self.ids - held_by(home))
 
+    def backup(self, at: Path) -> Backup:
+        return Backup(at, self.old, self.ids)
+
+    def export_fails(self, row: Row, backup: Backup) -> str:
+        said = fails(self.home, "export", backup.at, "--force", row=row)
+        backup.is_whole(False)
+        return said
+
 
 def import_full(world: World):
-    row, large = world.row("disk full while a file is imported"), Large(world, "import-full")
+    row, large, place = world.row("disk full while a file is imported"), Large.of(world), world.place("import-full")
     # From hardly room for an empty store to almost enough.
     for size in (1700, 2000, 3000, 4000):
         row.trials += 1
-        disk = Small(large.home.parent / str(size), size << 10)
-        try:
+        with Small(place / str(size), size << 10) as disk:
             home = large.init(disk.at / "home")
             says(fails(home, "import", large.file, row=row), *FULL)
             disk.resize(64 << 20)
             large.imports(row, home)
-        finally:
-            disk.close()
     end(world, row, "said so, whole at the second try")
 
 
 def import_read_only(world: World):
-    row, large = world.row("disk turns read-only while a file is imported"), Large(world, "import-stuck")
-    disk, landing = Journaled(large.home.parent), Landing(world, 3)
-    try:
+    row, large = world.row("disk turns read-only while a file is imported"), Large.of(world)
+    landing = Landing(world, 3)
+    with Journaled(world.place("import-stuck")) as disk:
         for row.trials in landing:
             home = large.init(disk.at / str(row.trials))
-            os.sync()
+            disk.sync()
             if row.trials == 1:
                 # It finds it so.
                 disk.fail()
                 said = fails(home, "import", large.file, row=row)
             else:
-                part = world.random.uniform(0, 0.9) * large.file.stat().st_size
+                part = world.random.uniform(0, 0.9) * large.length
                 running = Running(home, "import", large.file, row=row)
                 running.until(lambda home=home, part=part: written(home / "store" / "store.redb.log") > part)
-                disk.fail()
+                with stopped(running.process):
+                    disk.fail()
                 said = running.fails(unless_it_works=True)
             if said:
                 says(said, *READ_ONLY)
             disk.mend()
             held = held_by(home) if (home / "store" / "store.redb").exists() else set()
+            if not said and held != large.ids:
+                raise Failed(f"an import says that it is done, and {len(held)} of {len(large.ids)} entries are there")
             landing.hits += 0 < len(held) < len(large.ids)
             large.imports(row, home)
             shutil.rmtree(home)
-    finally:
-        disk.close()
     end(world, row, f"said so, {landing.hits} with a part, whole at the second try")
 
 
 def export_full(world: World):
-    row, large = world.row("disk full while the store is exported"), Large(world, "export-full")
-    disk = Small(large.home.parent / "disk", 16 << 20)
-    backup, part, size = disk.at / "backup", disk.at / "backup.part", large.file.stat().st_size
-    try:
-        shutil.copy(large.file, backup)
-        for left in (0, world.random.randrange(size // 2), size - 4096):
+    row, large, place = world.row("disk full while the store is exported"), Large.of(world), world.place("export-full")
+    with Small(place / "disk", 16 << 20) as disk:
+        backup = large.backup(disk.at / "backup")
+        for left in (0, world.random.randrange(large.length // 2), large.length - 4096):
             row.trials += 1
+            backup.restore()
             disk.fill(left)
-            said = fails(large.home, "export", backup, "--force", row=row)
-            says(said, "No space left on device", "choose a disk with room")
-            row.lost += len(large.ids - export.ids(backup))
-            if part.exists():
-                raise Failed("an export that failed leaves a part of it behind")
+            says(large.export_fails(row, backup), "No space left on device", "choose a disk with room")
+            backup.has_no_part()
             disk.free()
-        p2pdb(large.home, "export", backup, "--force")
-        row.lost += len(large.ids - export.ids(backup))
-    finally:
-        disk.close()
+        backup.replaces_what_is_left_over(large.home)
     end(world, row, "said so, the last backup is whole, nothing left over")
 
 
-def export_unsynced(world: World):
+def thin(at: Path, below: Small) -> Image:
     """A disk that takes what is written, and has no room for it when it is synced, as one that is thinly provisioned."""
-    row, large = world.row("disk full when an export is synced"), Large(world, "export-thin")
-    below = Small(large.home.parent / "below", 32 << 20)
-    image, disk = below.at / "image", large.home.parent / "disk"
-    disk.mkdir()
-    backup, part = disk / "backup", disk / "backup.part"
-    try:
-        with image.open("wb") as file:
-            file.truncate(64 << 20)
-        do("mkfs.ext4", "-q", "-F", "-O", "^has_journal", str(image))
-        do("mount", "-o", "loop", str(image), str(disk))
-        shutil.copy(large.file, backup)
-        os.sync()
+    return Image(at, below.at / "image", "-O", "^has_journal")
+
+
+def export_unsynced(world: World):
+    row, large, place = world.row("disk full when an export is synced"), Large.of(world), world.place("export-thin")
+    with Small(place / "below", 32 << 20) as below, thin(place / "disk", below) as disk:
+        backup = large.backup(disk.at / "backup")
+        backup.restore()
+        disk.sync()
         below.fill()
         row.trials += 1
-        said = fails(large.home, "export", backup, "--force", row=row)
-        row.lost += len(large.ids - export.ids(backup))
-        if part.exists():
-            raise Failed("an export that failed leaves a part of it behind")
+        said = large.export_fails(row, backup)
+        backup.has_no_part()
         says(said, "cannot write the export", "choose a disk with room")
         below.free()
-        p2pdb(large.home, "export", backup, "--force")
-        row.lost += len(large.ids - export.ids(backup))
-    finally:
-        do("umount", "-l", str(disk))
-        below.close()
+        backup.replaces_what_is_left_over(large.home)
     end(world, row, "said so, the last backup is whole, nothing left over")
 
 
 def export_read_only(world: World):
-    row, large = world.row("disk turns read-only while the store is exported"), Large(world, "export-stuck")
-    disk, landing = Journaled(large.home.parent), Landing(world, 3)
-    backup, part = disk.at / "backup", disk.at / "backup.part"
-    try:
-        shutil.copy(large.file, backup)
+    row, large = world.row("disk turns read-only while the store is exported"), Large.of(world)
+    landing = Landing(world, 3)
+    with Journaled(world.place("export-stuck")) as disk:
+        backup = large.backup(disk.at / "backup")
         for row.trials in landing:
-            os.sync()
-            running = Running(large.home, "export", backup, "--force", row=row)
-            least = world.random.uniform(0, 0.9) * large.file.stat().st_size
-            running.until(lambda least=least: part.exists() and part.stat().st_size > least)
-            disk.fail()
-            if said := running.fails(unless_it_works=True):
+            backup.restore()
+            disk.sync()
+            running = Running(large.home, "export", backup.at, "--force", row=row)
+            least = world.random.uniform(0, 0.9) * large.length
+            running.until(lambda least=least: backup.is_written(least))
+            with stopped(running.process):
+                disk.fail()
+            said = running.fails(unless_it_works=True)
+            if said:
                 landing.hits += 1
                 says(said, READ_ONLY[0], "choose a disk with room that may be written to")
-            said = fails(large.home, "export", backup, "--force", row=row)
-            says(said, "Read-only file system", "choose a directory that you may write to")
-            row.lost += len(large.ids - export.ids(backup))
+            says(
+                large.export_fails(row, backup), "Read-only file system", "choose a directory that you may write to"
+            )
             disk.mend()
-            row.lost += len(large.ids - export.ids(backup))
-        p2pdb(large.home, "export", backup, "--force")
-        row.lost += len(large.ids - export.ids(backup))
-        if part.exists():
-            raise Failed("an export leaves a part behind")
-    finally:
-        disk.close()
+            # What it said was done is on the disk.
+            backup.is_whole(not said)
+        backup.replaces_what_is_left_over(large.home)
     end(world, row, f"said so, {landing.hits} in the middle, the last backup is whole")
 
 
@@ -209,50 +203,47 @@ def migration(world: World):
 
 def migration_full(world: World):
     row, place = world.row("disk full while a store is migrated"), world.place("oldest-full")
-    oldest, disk = Oldest(place), Small(place / "disk", 16 << 20)
-    try:
+    oldest = Oldest(place)
+    with Small(place / "disk", 16 << 20) as disk:
         # More and more room, until it is enough.
         for left in range(0, 4 << 20, (2 if world.long else 8) << 10):
             home = oldest.home(disk.at / str(left))
             disk.fill(left)
             said = Running(home, "verify", row=row).fails(unless_it_works=True)
+            disk.free()
+            oldest.migrates(row, home)
+            shutil.rmtree(home)
             if not said:
                 break
             row.trials += 1
             says(said, *FULL)
-            disk.free()
-            oldest.migrates(row, home)
-            shutil.rmtree(home)
         if row.trials < 3:
             raise Failed(f"it failed {row.trials} times only")
-    finally:
-        disk.close()
     end(world, row, f"said so, {ITS_ENTRIES} entries once there was room")
 
 
 def migration_read_only(world: World):
     row, place = world.row("disk turns read-only while a store is migrated"), world.place("oldest-stuck")
-    oldest, disk, landing = Oldest(place), Journaled(place), Landing(world, 3)
-    try:
+    oldest, landing = Oldest(place), Landing(world, 3)
+    with Journaled(place) as disk:
         for row.trials in landing:
             home = oldest.home(disk.at / str(row.trials))
             log = home / "store" / "store.redb.log"
-            os.sync()
+            disk.sync()
             if row.trials == 1:
                 disk.fail()
                 said = fails(home, "verify", row=row)
             else:
                 running = Running(home, "verify", row=row)
                 running.until(lambda log=log: written(log))
-                disk.fail()
+                with stopped(running.process):
+                    disk.fail()
                 said = running.fails(unless_it_works=True)
                 landing.hits += said != ""
             if said:
                 says(said, *READ_ONLY)
             disk.mend()
             oldest.migrates(row, home)
-    finally:
-        disk.close()
     end(world, row, f"said so, {landing.hits} in the middle, {ITS_ENTRIES} entries once it could be written")
 
 

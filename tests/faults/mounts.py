@@ -5,6 +5,7 @@ import fcntl
 import os
 import struct
 from pathlib import Path
+from typing import Self
 
 from hosts import do
 
@@ -12,7 +13,23 @@ from hosts import do
 SHUTDOWN, WITHOUT_JOURNAL = 0x8004587D, 2
 
 
-class Small:
+class Mounted:
+    """What is mounted as long as somebody works with it."""
+
+    at: Path
+
+    def sync(self):
+        """Writes all of it, and of no other disk of the machine."""
+        do("sync", "--file-system", str(self.at))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_):
+        do("umount", "-l", str(self.at))
+
+
+class Small(Mounted):
     """A tmpfs of so many bytes."""
 
     def __init__(self, at: Path, size: int):
@@ -37,26 +54,34 @@ class Small:
     def free(self):
         self.ballast.unlink()
 
-    def close(self):
-        do("umount", "-l", str(self.at))
 
+class Image(Mounted):
+    """An ext4 of its own, on a file."""
 
-class Journaled:
-    """An ext4 of its own, which turns read-only at the first error."""
+    options = "loop"
 
-    def __init__(self, place: Path, size: int = 64 << 20):
-        self.image, self.at = place / "image", place / "disk"
-        self.at.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(size)
-        do("mkfs.ext4", "-q", "-F", str(self.image))
+    def __init__(self, at: Path, image: Path, *features: str):
+        self.at, self.image = at, image
+        at.mkdir()
+        with image.open("wb") as file:
+            file.truncate(64 << 20)
+        do("mkfs.ext4", "-q", "-F", *features, str(image))
         self.mount()
 
     def mount(self):
-        do("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.at))
+        do("mount", "-o", self.options, str(self.image), str(self.at))
+
+
+class Journaled(Image):
+    """One that turns read-only at the first error."""
+
+    options = "loop,errors=remount-ro"
+
+    def __init__(self, place: Path):
+        super().__init__(place / "disk", place / "image")
 
     def fail(self):
-        """The kernel finds an error on it. What was written before is safe."""
+        """The kernel finds an error on it. What was synced before is safe; whoever writes is to be stopped: see `stop`."""
         mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
         device = next(Path(device) for device, at, *_ in mounts if at == str(self.at))
         Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("1")
@@ -70,6 +95,3 @@ class Journaled:
         """Nobody may have anything open on it."""
         do("umount", str(self.at))
         self.mount()
-
-    def close(self):
-        do("umount", "-l", str(self.at))
