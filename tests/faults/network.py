@@ -230,8 +230,13 @@ class Faults:
                     self.user.put(5, self.nodes["A"], inside=self.nodes["B"].inside)
 
             self.trial("3,000 connections from one address", during)
+            if flood.poll() is not None:
+                raise Failed("the attacker has given up")
             descriptors = len(list(Path(f"/proc/{self.nodes['A'].process.pid}/fd").iterdir()))
             self.world.checks.check(descriptors < 256, f"... {descriptors} descriptors of the node that is attacked")
+            flood.terminate()
+            established = int(flood.communicate(timeout=PATIENCE)[0])
+            self.world.checks.check(established >= 2000, f"... {established} connections were established")
         finally:
             flood.kill()
             flood.wait()
