@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 # What runs p2pdb is that of the other suite.
@@ -16,7 +16,6 @@ import files
 import hosts
 import kills
 import network
-from nodes import Failed
 from world import World
 
 ROWS = {
@@ -43,14 +42,18 @@ def main(arguments: list[str]) -> int:
         for name, rows in ROWS.items():
             if wanted and not any(part in name for part in wanted):
                 continue
+            had = len(world.rows)
             try:
                 rows(world)
-            except (Failed, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-                world.checks.check(False, f"{name}: {error}")
-                if world.rows:
-                    world.rows[-1].outcome = "FAILED"
-    world.table()
-    print(f"\n{world.checks.passed} passed, {world.checks.failed} failed")
+            except Exception as error:
+                traceback.print_exc()
+                world.checks.check(False, f"{name}: {error!r}")
+                if len(world.rows) == had:
+                    world.row(name)
+                world.rows[-1].outcome = "FAILED"
+        # Before what may fail yet: removing what is in use.
+        world.table()
+        print(f"\n{world.checks.passed} passed, {world.checks.failed} failed", flush=True)
     return min(1, world.checks.failed)
 
 
