@@ -28,10 +28,10 @@ class Clocked(Lone):
         """Puts the entry that expires so many days from now, always the same; its id."""
         to = ["--table", "faults", "--to", "reader", "--peer", self.node.address]
         running = Running(self.user.home, "put", f"it passes in {days} days", "--expires", f"{days} days", *to)
-        _, said = running.ends()
-        put = json.loads(said.splitlines()[0])
+        ended = running.ends()
+        put = json.loads(ended.out)
         if [node["outcome"] for node in put["nodes"]] != [outcome]:
-            raise Failed(f"a put ends otherwise than {outcome}: {said}")
+            raise Failed(f"a put ends otherwise than {outcome}: {ended.said()}")
         return put["id"]
 
     def begin(self, *days: int):
@@ -73,9 +73,9 @@ def clock(world: World):
                 # Of what is from its future it says so.
                 lone.put_fails("created_in_future")
             else:
-                status, said = lone.put_ends()
-                if status != 0:
-                    raise Failed(f"{jump}: {said}")
+                ended = lone.put_ends()
+                if ended.status != 0:
+                    raise Failed(f"{jump}: {ended.said()}")
             if days := {"+11d": 10, "+1000d": 300}.get(jump):
                 lone.goes(days)
             lone.serves_all()

@@ -81,10 +81,10 @@ class Limited(Lone):
     def put(self, count: int) -> bool:
         """Whether the store took them all, be it that some gave way at once."""
         self.put_beside(count, self.LENGTH)
-        status, said = self.put_ends()
-        refused = json.loads(said[said.index("{") : said.rindex("}") + 1])["refused"]
-        if status < 0 or not refused.keys() <= self.refused.keys():
-            raise Failed(f"exit {status}: {said}")
+        ended = self.put_ends()
+        refused = json.loads(ended.out)["refused"] if ended.status >= 0 else None
+        if refused is None or not refused.keys() <= self.refused.keys():
+            raise Failed(f"exit {ended.status}: {ended.said()}")
         for name, number in refused.items():
             self.refused[name] += number
         return "store_failed" not in refused
@@ -145,7 +145,7 @@ def evicting(world: World):
         row.trials += 1
         at = place / str(row.trials)
         at.mkdir()
-        with Small(at / "disk", 40 << 20) as disk, Small(at / "log-disk", 64 << 20) as log_disk, Limited(disk, log_disk) as lone:
+        with Small(at / "disk", 40 << 20) as disk, Small(at / "log", 64 << 20) as log_disk, Limited(disk, log_disk) as lone:
             lone.start()
             lone.fill()
             disk.fill()

@@ -166,9 +166,8 @@ def export_read_only(world: World):
             if said:
                 landing.hits += 1
                 says(said, READ_ONLY[0], "choose a disk with room that may be written to")
-            says(
-                large.export_fails(row, backup), "Read-only file system", "choose a directory that you may write to"
-            )
+            said_later = large.export_fails(row, backup)
+            says(said_later, "Read-only file system", "choose a directory that you may write to")
             disk.mend()
             # What it said was done is on the disk.
             backup.is_whole(not said)

@@ -28,9 +28,9 @@ def put(world: World) -> Path:
             lone.node.end(signal.SIGKILL)
             row.lost += lost_by(lone.node, lone.user)
             lone.node.start()
-            status, errors = lone.put_ends()
-            if status != 0:
-                raise Failed(f"the client does not get over it: {errors}")
+            ended = lone.put_ends()
+            if ended.status != 0:
+                raise Failed(f"the client does not get over it: {ended.said()}")
             # And killed again while it does what it does on a clean end.
             lone.node.process.send_signal(signal.SIGTERM)
             time.sleep(world.random.random() / 20)
@@ -70,7 +70,7 @@ def imported(world: World, file: Path, everything: set[bytes]):
         part = world.random.uniform(0, 0.9) * length
         running = Running(home, "import", file, row=row)
         running.until(lambda home=home, part=part: written(home / "store" / "store.redb.log") > part)
-        status, _ = running.kill()
+        status = running.kill().status
         held = held_by(home) if (home / "store" / "store.redb").exists() else set()
         if not held <= everything:
             raise Failed("an import made entries up")
@@ -137,7 +137,7 @@ def exported(world: World, full: Path, file: Path, everything: set[bytes]):
         backup.restore()
         running = Running(full, "export", backup.at, "--force", row=row)
         running.until(lambda least=least: backup.is_written(least))
-        status, _ = running.kill()
+        status = running.kill().status
         landing.hits += backup.part.exists()
         backup.is_whole(status == 0)
         row.lost += len(everything - held_by(full))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import export
 from nodes import ENVIRONMENT, SETTINGS, Failed, Node, command, p2pdb, wait_for
@@ -45,8 +45,8 @@ def says(text: str, *words: str | tuple[str, ...]):
 
 
 def stop(process: subprocess.Popen):
-    """Stops it, and waits until the kernel is done with what it asked for. If a disk fails while it is synced, the kernel may say
-    that all went well, and drop what was written: of that no program could know."""
+    """Stops it, and waits until the kernel is done with what it asked for. If a disk fails while it is synced, the kernel may
+    say that all went well, and drop what was written: of that no program could know."""
     os.kill(process.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
@@ -58,13 +58,24 @@ def stopped(process: subprocess.Popen) -> Iterator[None]:
     os.kill(process.pid, signal.SIGCONT)
 
 
+class Ended(NamedTuple):
+    """A command that is over."""
+
+    status: int
+    out: str
+    errors: str
+
+    def said(self) -> str:
+        return self.out + self.errors
+
+
 class Running:
     """A command that runs while something happens."""
 
     def __init__(self, home: Path, *arguments: str | Path, row: Row | None = None):
         self.name, self.row = arguments[0], row
         self.process = subprocess.Popen(
-            command(home, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+            command(home, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
 
     def is_over(self) -> bool:
@@ -82,14 +93,13 @@ class Running:
         if self.row and "VmHWM:" in status:
             self.row.peak = max(self.row.peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
-    def kill(self) -> tuple[int, str]:
+    def kill(self) -> "Ended":
         """As `ends`: it may have come before the kill."""
         self.sample()
         os.kill(self.process.pid, signal.SIGKILL)
         return self.ends()
 
-    def ends(self) -> tuple[int, str]:
-        """The exit status, and all that was said."""
+    def ends(self) -> "Ended":
         # One that hangs has failed.
         hanging = threading.Timer(PATIENCE, os.kill, (self.process.pid, signal.SIGKILL))
         hanging.start()
@@ -98,18 +108,17 @@ class Running:
             self.sample()
             time.sleep(0.002)
         hanging.cancel()
-        said = self.process.stdout.read()
-        self.process.stdout.close()
-        return self.process.wait(), said
+        out, errors = self.process.communicate()
+        return Ended(self.process.returncode, out, errors)
 
     def fails(self, unless_it_works: bool = False) -> str:
         """All that it says, if it fails, by itself and not by a signal or a panic; nothing if it need not fail and does not."""
-        status, said = self.ends()
-        if status == 0 and unless_it_works:
+        ended = self.ends()
+        if ended.status == 0 and unless_it_works:
             return ""
-        if status <= 0 or status == 101 or "panicked" in said:
-            raise Failed(f"p2pdb {self.name}: exit {status}, expected a failure: {said}")
-        return said
+        if ended.status <= 0 or ended.status == 101 or "panicked" in ended.errors or not ended.said():
+            raise Failed(f"p2pdb {self.name}: exit {ended.status}, expected a failure, and a reason: {ended.said()}")
+        return ended.said()
 
 
 def fails(home: Path, *arguments: str | Path, row: Row | None = None) -> str:
@@ -139,8 +148,7 @@ class Lone:
         records = self.user.records(count, length)
         self.putting = Running(self.user.home, *self.user.put_arguments(records, self.node))
 
-    def put_ends(self) -> tuple[int, str]:
-        """The exit status, and all that was said."""
+    def put_ends(self) -> Ended:
         putting, self.putting = self.putting, None
         return putting.ends()
 
