@@ -131,10 +131,12 @@ impl Peer {
         self.tell(move |event_loop, answer| answer.send(event_loop.swarm.is_connected(&node)).unwrap()).await
     }
 
-    /// Listens on loopback; for peers that serve.
+    /// Listens on loopback, if it does not yet; for peers that serve.
     pub(crate) async fn listen(&self) -> Multiaddr {
         self.tell(|event_loop, done| {
-            event_loop.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+            if event_loop.swarm.listeners().next().is_none() {
+                event_loop.swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+            }
             done.send(()).unwrap();
         })
         .await;

@@ -66,7 +66,8 @@ impl Behaviour {
             rumours: request_response::Behaviour::with_codec(
                 RawCodec::default(),
                 [(StreamProtocol::new(RUMOURS), ProtocolSupport::Outbound)],
-                request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
+                // As long as a siege needs.
+                request_response::Config::default().with_request_timeout(Duration::from_secs(300)),
             ),
             kad: kad::Behaviour::with_config(
                 key.public().to_peer_id(),

@@ -118,8 +118,9 @@ impl EventLoop {
                 message: Message::Response { request_id, response }, ..
             } => {
                 if let Some(waiting) = self.waiting.remove(&(operation, request_id)) {
-                    // A stream that closes without a byte is no answer.
-                    let _ = waiting.send(Some(response).filter(|response| !response.is_empty()));
+                    // A stream that closes without a byte is no answer, but gossip gives none.
+                    let is_answer = !response.is_empty() || operation == RUMOURS;
+                    let _ = waiting.send(is_answer.then_some(response));
                 }
             }
             request_response::Event::OutboundFailure { request_id, .. } => {
