@@ -24,7 +24,6 @@ use p2pdb::{
         },
         network::Network,
         refusal::Outcome,
-        seal::{Content, Draft},
     },
     swarm::Topic,
 };
@@ -33,7 +32,7 @@ use tokio::time::timeout;
 use crate::{
     peer::{Answer, Hung, Peer, framed, ok, said, signed_bytes},
     refusals::Parts,
-    support::{TestNode, entry, key, mine, network, now, rng, table, table_id, until},
+    support::{TestNode, entry, key, mine, network, now, sealed_until, table, table_id, until},
 };
 
 /// A get response with these entries, whatever was asked for.
@@ -87,19 +86,6 @@ fn honest(network: &Network, entry: &Entry) -> Peer {
         _ => Vec::new(),
     });
     Peer::serving(network, key, answer)
-}
-
-/// An entry that expires.
-fn entry_at(network: &Network, table: &PrivateKey, expires: Option<u64>) -> Entry {
-    let draft = Draft {
-        table,
-        recipients: std::slice::from_ref(key(1).public_key()),
-        created: now(),
-        expires,
-        content: &Content { media_type: "text/plain".to_owned(), data: b"short".to_vec() },
-        author: None,
-    };
-    mine(network, &draft.seal(&mut rng(), network).unwrap())
 }
 
 async fn score(node: &TestNode, peer: &Peer) -> Option<f64> {
@@ -241,8 +227,8 @@ async fn a_table_that_is_gone_leaves_its_place_in_the_gossip_to_another() {
         let keys = vec![Bytes::copy_from_slice(table.public_key().der())];
         node.node.gate().admit(Way::Put, vec![entry.encoded().clone()], keys).await[0].outcome
     };
-    let expires = Some(now() + 3);
-    let short = entry_at(&network, key(2), expires);
+    let short = sealed_until(&network, key(2), key(1).public_key(), "short", Some(now() + 3));
+    let short = mine(&network, &short);
     assert_eq!(admit(&short, key(2)).await, Outcome::Stored);
     let first = entry(&network, table(), key(1).public_key(), "first");
     until("there is room for another table", || async {

@@ -62,11 +62,22 @@ pub(crate) fn sealed(
     recipient: &PublicKey,
     text: &str,
 ) -> SealedEntry {
+    sealed_until(network, table, recipient, text, None)
+}
+
+/// The same, of an entry that may expire.
+pub(crate) fn sealed_until(
+    network: &Network,
+    table: &PrivateKey,
+    recipient: &PublicKey,
+    text: &str,
+    expires: Option<u64>,
+) -> SealedEntry {
     Draft {
         table,
         recipients: std::slice::from_ref(recipient),
         created: now(),
-        expires: None,
+        expires,
         content: &Content { media_type: "text/plain".to_owned(), data: text.as_bytes().to_vec() },
         author: None,
     }

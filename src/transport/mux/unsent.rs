@@ -43,9 +43,9 @@ impl Unsent {
         if !is_short && !inner.may_go(stream) {
             inner.wait(stream, cx);
             // Who came too early for those that were called goes on behind them.
-            let called = if inner.used <= LITTLE { inner.call() } else { Vec::new() };
-            drop(inner);
-            called.into_iter().for_each(Waker::wake);
+            if inner.used <= LITTLE {
+                call(inner);
+            }
             return Poll::Pending;
         }
         inner.called.remove(&stream);
@@ -58,9 +58,7 @@ impl Unsent {
         if bytes > 0 {
             let mut inner = self.lock();
             inner.used -= bytes;
-            let called = inner.call();
-            drop(inner);
-            called.into_iter().for_each(Waker::wake);
+            call(inner);
         }
     }
 
@@ -69,9 +67,9 @@ impl Unsent {
         let mut inner = self.lock();
         let had_turn = inner.called.remove(&stream).is_some();
         inner.waiting.retain(|_, (waiting, _)| *waiting != stream);
-        let called = if had_turn { inner.call() } else { Vec::new() };
-        drop(inner);
-        called.into_iter().for_each(Waker::wake);
+        if had_turn {
+            call(inner);
+        }
     }
 
     #[cfg(test)]
@@ -82,6 +80,13 @@ impl Unsent {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Wakes those whose turn it is; by then nothing is locked, since who is woken may drop streams.
+fn call(mut inner: MutexGuard<'_, Inner>) {
+    let called = inner.call();
+    drop(inner);
+    called.into_iter().for_each(Waker::wake);
 }
 
 impl Inner {
