@@ -33,6 +33,7 @@ use crate::{
         peers::Peer,
         score::{Scores, Verdict},
     },
+    transport::pause,
 };
 
 /// Something that the event loop does for somebody else.
@@ -56,7 +57,7 @@ pub(super) struct Shared {
 }
 
 pub(super) struct EventLoop {
-    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<pause::Behaviour<Behaviour>>,
     pub(super) announced: Outlet<Announced>,
     pub(super) server: Arc<Server>,
     pub(super) idle: Idle,
@@ -79,7 +80,7 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     pub(super) fn new(
-        swarm: Swarm<Behaviour>,
+        swarm: Swarm<pause::Behaviour<Behaviour>>,
         network: Network,
         relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,

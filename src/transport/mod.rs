@@ -3,6 +3,7 @@
 //! A transport of its own kind (an onion network, say) is added here, as another function that returns a swarm.
 
 mod mux;
+pub(crate) mod pause;
 mod websocket;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use libp2p::{
     PeerId, Swarm, Transport,
     core::{
+        StreamMuxer,
         muxing::StreamMuxerBox,
         transport::{Boxed, timeout::TransportTimeout},
         upgrade::Version,
@@ -21,7 +23,7 @@ use libp2p::{
     tcp,
 };
 
-use self::mux::Budget;
+use self::{mux::Budget, pause::Pause};
 
 /// Why a swarm could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -49,20 +51,28 @@ const QUIC_CONNECTION_WINDOW: u32 = 2 << 20;
 ///
 /// # Errors
 /// If a transport cannot be set up, or `behaviour` fails.
-pub async fn clearnet<B, F>(key: Keypair, unread: usize, behaviour: F) -> Result<Swarm<B>, TransportError>
+pub async fn clearnet<B, F>(
+    key: Keypair,
+    unread: usize,
+    behaviour: F,
+) -> Result<Swarm<pause::Behaviour<B>>, TransportError>
 where
     B: NetworkBehaviour,
     F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Failure>,
 {
     let fail = |e: Failure| TransportError(e);
     let (relayed, relay) = relay::client::new(key.public().to_peer_id());
+    let pause = Pause::default();
     // How names are resolved is read from files.
     let transport = {
         let key = key.clone();
-        tokio::task::spawn_blocking(move || all(&key, unread, relayed)).await.map_err(|e| fail(e.into()))?
+        let pause = pause.clone();
+        let all = move || all(&key, unread, relayed, &pause);
+        tokio::task::spawn_blocking(all).await.map_err(|e| fail(e.into()))?
     };
-    let transport = TransportTimeout::new(transport.map_err(fail)?, CONNECT_TIMEOUT).boxed();
-    let behaviour = behaviour(&key, relay).map_err(fail)?;
+    let transport = pause::Transport::new(transport.map_err(fail)?, pause.clone());
+    let transport = TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed();
+    let behaviour = pause::Behaviour::new(behaviour(&key, relay).map_err(fail)?, pause);
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
@@ -76,26 +86,42 @@ where
 type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// TCP, WebSocket and what relays pass on, encrypted by Noise, and QUIC.
-fn all(key: &Keypair, unread: usize, relayed: relay::client::Transport) -> Result<Connections, Failure> {
+fn all(
+    key: &Keypair,
+    unread: usize,
+    relayed: relay::client::Transport,
+    pause: &Pause,
+) -> Result<Connections, Failure> {
     let mux = mux::Config::new(Budget::new(unread));
     let noise = noise::Config::new(key)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let names = |transport| dns::tokio::Transport::system(transport);
     let websocket = websocket::Transport::new(names(tcp())?, tcp())?;
-    let websocket =
-        websocket.upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone()).boxed();
-    let tcp = tcp().upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone()).boxed();
-    let relayed = relayed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(mux).boxed();
+    let websocket = websocket.upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone());
+    let tcp = tcp().upgrade(Version::V1Lazy).authenticate(noise.clone()).multiplex(mux.clone());
+    let relayed = relayed.upgrade(Version::V1Lazy).authenticate(noise).multiplex(mux);
     let mut config = quic::Config::new(key);
     config.max_stream_data = QUIC_STREAM_WINDOW;
     config.max_connection_data = QUIC_CONNECTION_WINDOW;
-    let quic = quic::tokio::Transport::new(config)
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
-        .boxed();
-    let named = dns::tokio::Transport::system(either(tcp, quic))?.boxed();
+    let quic = quic::tokio::Transport::new(config);
+    let named = dns::tokio::Transport::system(either(pausing(tcp, pause), pausing(quic, pause)))?.boxed();
     // Relays before what looks up names, which would take their addresses for its own; WebSocket looks up names by itself: it
     // says them to the server.
-    Ok(either(relayed, either(websocket, named)))
+    Ok(either(pausing(relayed, pause), either(pausing(websocket, pause), named)))
+}
+
+/// Connections whose streams pause.
+fn pausing<T, M>(transport: T, pause: &Pause) -> Connections
+where
+    T: Transport<Output = (PeerId, M), Dial: Send, ListenerUpgrade: Send, Error: Send + Sync>
+        + Send
+        + Unpin
+        + 'static,
+    M: StreamMuxer<Substream: Send + Unpin, Error: Send + Sync> + Send + Unpin + 'static,
+{
+    let pause = pause.clone();
+    let pausing = move |muxer| StreamMuxerBox::new(pause::Muxer::new(muxer, pause.clone()));
+    transport.map(move |(peer, muxer), _| (peer, pausing(muxer))).boxed()
 }
 
 /// Whichever of two transports an address is for.

@@ -1,7 +1,15 @@
 //! Peers that go their own way in libp2p's own protocols: what these would do for a peer or remember of it, filters keep them from.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping,
@@ -9,10 +17,10 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
-use p2pdb::{protocol::network::Network, wire};
+use p2pdb::{ingest::Mirror, protocol::network::Network, wire};
 
 use crate::{
-    peer::{RawCodec, framed},
+    peer::{Peer, RawCodec, framed, said},
     support::{TestNode, eventually, network, until},
 };
 
@@ -87,7 +95,7 @@ impl Stranger {
     }
 }
 
-/// A field of a message in protobuf that is bytes, of less than 2^14 of them.
+/// A field of a message in protobuf that is bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &framed(bytes)].concat()
 }
@@ -187,4 +195,46 @@ async fn who_knows_no_heartbeat_stays_connected() {
     }
     let (id, status) = (silent.swarm.local_peer_id().to_string(), node.node.swarm().status().await.unwrap());
     assert!(status.peers.iter().any(|peer| peer.peer == id), "{status:?}");
+}
+
+/// Frames of gossip that are quickly said, and take longer to be heard: in topics that nobody has.
+fn rumours() -> Bytes {
+    let name = |number: u8| format!("/p2pdb/dev/announce/1.0.0/{number:080}");
+    let joins = |number| field(1, &[&[0x08, 1][..], &field(2, name(number).as_bytes())].concat());
+    let topics: Vec<u8> = (0..200).flat_map(joins).collect();
+    let messages: Vec<u8> = (0..16).flat_map(|number| said(&name(number), &[number; 6000])).collect();
+    [framed(&topics), framed(&messages)].concat().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_stops_gossiping_keeps_nobody_out() {
+    let network = network();
+    let node = TestNode::start(&network, Mirror::All, &[]).await;
+    let id = node.node.peer();
+    let mut gossips = Vec::new();
+    for _ in 0..6 {
+        let gossip = Peer::start(&network);
+        assert_eq!(gossip.connect(&node.address).await, Some(id));
+        gossips.push(gossip);
+    }
+    let heard: Vec<Arc<AtomicUsize>> = gossips.iter().map(|_| Arc::default()).collect();
+    for (gossip, heard) in gossips.into_iter().zip(&heard) {
+        let (says, _) = gossip.speak(id).await;
+        let heard = Arc::clone(heard);
+        tokio::spawn(async move {
+            let frames = rumours();
+            while says.send(frames.clone()).await.is_ok() {
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(gossip);
+        });
+    }
+    for round in 1..=5 {
+        until("each of them goes on", || async {
+            heard.iter().all(|heard| heard.load(Ordering::Relaxed) >= 10 * round)
+        })
+        .await;
+        assert_eq!(Peer::start(&network).connect(&node.address).await, Some(id), "somebody new");
+    }
+    node.stop().await;
 }

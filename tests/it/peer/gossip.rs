@@ -1,15 +1,17 @@
 //! What a peer says to all and hears from all.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
+use bytes::Bytes;
 use libp2p::{PeerId, gossipsub};
 use p2pdb::protocol::{
     codec::{bounded::List, lenient},
     id::{EntryId, TableId},
     message::announce,
 };
+use tokio::sync::mpsc;
 
-use super::{Peer, behaviour::RUMOURS};
+use super::{Peer, Raw, behaviour::RUMOURS};
 use crate::support::until;
 
 impl Peer {
@@ -27,6 +29,18 @@ impl Peer {
     /// Sends these bytes on a stream of gossip, and waits until the node has taken them; whether it did.
     pub(crate) async fn spread(&self, node: PeerId, bytes: Vec<u8>) -> bool {
         self.send_as(RUMOURS, node, bytes.into()).await.await.unwrap().is_some()
+    }
+
+    /// Opens a stream of gossip and sends on it what comes by the channel, until that is closed; then whether the node took it.
+    pub(crate) async fn speak(
+        &self,
+        node: PeerId,
+    ) -> (mpsc::Sender<Bytes>, impl Future<Output = bool> + use<>) {
+        // One that waits and no more, so that what is counted is what the node takes.
+        let (says, more) = mpsc::channel(1);
+        let raw = Raw { more: Some(more), ..Vec::new().into() };
+        let taken = self.send_as(RUMOURS, node, raw).await;
+        (says, async { taken.await.unwrap().is_some() })
     }
 
     /// Listens to the announces of a table.

@@ -8,10 +8,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{PeerId, StreamProtocol, request_response};
 use p2pdb::protocol::message::Operation;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 use super::Peer;
 
@@ -20,6 +24,8 @@ use super::Peer;
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub(super) bytes: Vec<u8>,
+    /// What follows them.
+    pub(super) more: Option<mpsc::Receiver<Bytes>>,
     pub(super) hold: Option<oneshot::Receiver<()>>,
     pub(super) deaf: Option<oneshot::Receiver<()>>,
     /// So many bytes at a time, and the pause between them, of what it sends and of what it reads.
@@ -32,7 +38,7 @@ pub(super) type Pace = (usize, Duration);
 
 impl From<Vec<u8>> for Raw {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, hold: None, deaf: None, writes: None, reads: None }
+        Self { bytes, more: None, hold: None, deaf: None, writes: None, reads: None }
     }
 }
 
@@ -145,6 +151,12 @@ impl request_response::Codec for RawCodec {
             io.flush().await?;
             if raw.writes.is_some() {
                 sleep(pause).await;
+            }
+        }
+        if let Some(mut more) = raw.more {
+            while let Some(bytes) = more.recv().await {
+                io.write_all(&bytes).await?;
+                io.flush().await?;
             }
         }
         if let Some(hold) = raw.hold {
