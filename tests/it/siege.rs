@@ -42,7 +42,7 @@ use crate::{
     support::{client, eventually, rng, table, table_id, until},
 };
 
-/// Peers that attack at once: with one of the honest client's they are as many as may connect and more than share an inbox.
+/// Peers that attack at once: the shares of four of them fill an inbox.
 const ATTACKERS: usize = 6;
 /// Puts and gets of the honest client that are timed during each attack.
 const ROUNDS: usize = 15;
@@ -56,6 +56,8 @@ const MAX_DESCRIPTORS: usize = MAX_INCOMING + MAX_PENDING;
 /// The node's `limits.max_incoming` and `limits.max_pending_incoming`.
 const MAX_INCOMING: usize = 128;
 const MAX_PENDING: usize = 128;
+/// The score of who was asked and did not answer in time once or twice, as an attacker may whom his own flood holds up, is above this.
+const ONCE_LATE: f64 = -5.0;
 /// Descriptors that may be open in the end besides those of the beginning: of the store, and of whoever just asks the admin socket.
 const SPARE_DESCRIPTORS: usize = 8;
 
@@ -85,7 +87,10 @@ struct Siege {
     entries: Vec<Entry>,
     /// What will be put during the next attack.
     coming: Vec<Entry>,
+    /// What honest peers needed when nothing had happened, or just before the attack if that is longer: whatever else the machine does
+    /// may have changed.
     usual: Times,
+    first_usual: Times,
     report: Report,
     /// Of the node, when nothing had happened.
     first: Cost,
@@ -136,6 +141,7 @@ impl Siege {
             entries: Vec::new(),
             coming: Vec::new(),
             usual: Times::default(),
+            first_usual: Times::default(),
             report: Report::default(),
             first,
             most: 0,
@@ -148,9 +154,9 @@ impl Siege {
         }
         siege.prepare();
         siege.honest().await;
-        siege.usual = siege.honest().await;
+        siege.first_usual = siege.honest().await;
         siege.first = siege.cost();
-        siege.report.begin(&siege.usual);
+        siege.report.begin(&siege.first_usual);
         siege
     }
 
@@ -183,6 +189,8 @@ impl Siege {
 
     /// From here on counts what an attack costs.
     async fn mark(&mut self) {
+        let usual = self.honest().await;
+        self.usual = self.first_usual.max(&usual);
         reset_peak(&self.node);
         self.before = self.cost();
         self.banned = banned(&self.status().await);
@@ -201,9 +209,21 @@ impl Siege {
         }
     }
 
-    /// Measures honest peers while an attack lasts, looks what it costs and what the node does to those who attack.
+    /// Measures honest peers while an attack lasts that goes on by itself; see [`Self::judge`].
     async fn under(&mut self, attack: &str, trials: &impl Display, attackers: &[PeerId], blame: Blame) {
         let times = self.honest().await;
+        self.judge(attack, trials, attackers, blame, times).await;
+    }
+
+    /// Looks whether honest peers needed too long during an attack, what it costs and what the node does to those who began it.
+    async fn judge(
+        &mut self,
+        attack: &str,
+        trials: &impl Display,
+        attackers: &[PeerId],
+        blame: Blame,
+        times: Times,
+    ) {
         let attackers: Vec<String> = attackers.iter().map(ToString::to_string).collect();
         let status = eventually(&format!("{attack}: {blame:?} for each of them"), || async {
             let status = self.status().await;
@@ -245,7 +265,7 @@ impl Siege {
         match blame {
             Blame::None => {
                 assert!(
-                    scores.iter().all(|score| *score >= 0.0) && banned == 0,
+                    scores.iter().all(|score| *score > ONCE_LATE) && banned == 0,
                     "{scores:?}, {banned} banned"
                 );
                 is_all
@@ -254,7 +274,8 @@ impl Siege {
                 assert_eq!(banned, 0);
                 is_all && scores.iter().all(|score| *score < 0.0)
             }
-            Blame::Ban => banned == attackers.len() as u64 && scores.is_empty(),
+            // Others may have come in the place of those who are banned.
+            Blame::Ban => banned >= attackers.len() as u64 && scores.is_empty(),
         }
     }
 }
@@ -306,7 +327,7 @@ fn put_request(entries: impl IntoIterator<Item = bytes::Bytes>) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a minute and prints a table: tests/siege/run"]
+#[ignore = "takes minutes and prints a table: tests/siege/run"]
 async fn honest_puts_gets_and_syncs_go_on_under_every_attack() {
     let mut siege = Siege::begin().await;
 
@@ -344,20 +365,19 @@ impl Siege {
         .await;
         let times = self.honest().await;
         let descriptors = self.cost().descriptors;
+        self.client.stop().await;
+        assert_eq!(self.node.stop(), Some(0));
+        let verified = self.home.json(&["verify"]);
+        let stored = verified["entries"].as_u64().unwrap() as usize;
+        let lost = self.entries.len().saturating_sub(stored);
         let (attack, trials) = ("after all of them", &"memory: of all together");
         let added = self.most.saturating_sub(self.first.memory);
         self.report.show(
-            &Row { attack, trials, blame: Blame::None, lost: 0, times, added, descriptors },
-            &self.usual,
+            &Row { attack, trials, blame: Blame::None, lost, times, added, descriptors },
+            &self.first_usual,
         );
-        self.usual.assert_bounds(attack, &times, MAX_SLOWDOWN_AFTER);
-        self.client.stop().await;
-        assert_eq!(self.node.stop(), Some(0));
-        let report = self.home.json(&["verify"]);
-        assert_eq!(
-            (report["clean"].as_bool(), report["entries"].as_u64()),
-            (Some(true), Some(self.entries.len() as u64))
-        );
+        self.first_usual.assert_bounds(attack, &times, MAX_SLOWDOWN_AFTER);
+        assert_eq!((verified["clean"].as_bool(), stored), (Some(true), self.entries.len()));
         self.report.passed();
     }
 }

@@ -1,7 +1,8 @@
 //! Who says by gossip what no implementation of it would say: frames made by hand.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::join_all;
 use p2pdb::protocol::{
     codec::{bounded::List, lenient},
@@ -9,7 +10,7 @@ use p2pdb::protocol::{
     message::announce,
 };
 
-use super::{ATTACKERS, Blame, Siege, ids, random_bytes};
+use super::{ATTACKERS, Blame, Siege, floods::Flood, random_bytes};
 use crate::{
     peer::{Peer, field, framed, said},
     support::{table, table_id},
@@ -64,6 +65,31 @@ async fn hears_truth(observer: &mut Peer, known: EntryId, times: usize) {
     }
 }
 
+/// Each of the attackers says these again and again on one stream, and when it is over something true.
+fn go_on(
+    siege: &Siege,
+    attackers: Vec<Peer>,
+    frames: Vec<Vec<u8>>,
+    truth: impl Fn(usize) -> Vec<u8>,
+) -> Flood {
+    let mut flood = Flood::new(&attackers, "frames");
+    let frames: Arc<[Bytes]> = frames.into_iter().map(Bytes::from).collect();
+    for (number, attacker) in attackers.into_iter().enumerate() {
+        let (node, frames, truth) = (siege.peer, Arc::clone(&frames), Bytes::from(truth(number)));
+        flood.spawn(|counts| async move {
+            let (says, taken) = attacker.speak(node).await;
+            for frame in frames.iter().cycle().take_while(|_| !counts.is_over()) {
+                says.send(frame.clone()).await.expect("the node goes on to listen");
+                counts.add_done(1);
+            }
+            says.send(truth).await.expect("the node goes on to listen");
+            drop(says);
+            assert!(taken.await, "the node takes all that is said");
+        });
+    }
+    flood
+}
+
 /// Somebody who hears what the node passes on.
 async fn observer(siege: &Siege) -> Peer {
     let observer = Peer::start(&siege.network);
@@ -76,7 +102,7 @@ async fn observer(siege: &Siege) -> Peer {
 async fn spread(siege: &Siege, attackers: &[Peer], streams: Vec<Vec<Vec<u8>>>) {
     join_all(attackers.iter().zip(streams).map(|(attacker, streams)| async {
         for frames in streams {
-            attacker.spread(siege.peer, frames).await;
+            assert!(attacker.spread(siege.peer, frames).await, "the node takes all that is said");
         }
     }))
     .await;
@@ -94,7 +120,12 @@ pub(super) async fn of_what_nobody_has(siege: &mut Siege) {
     let streams = (0..ATTACKERS).map(|number| (2 * number..2 * number + 2).map(frames).collect()).collect();
     spread(siege, &attackers, streams).await;
     hears_truth(&mut observer, known, 2 * ATTACKERS).await;
-    siege.under("gossip in topics that nobody has", &"240 MB", &ids(&attackers), Blame::None).await;
+    let more = (160 * 2 * ATTACKERS as u64..).take(32).map(rumours).collect();
+    let flood = go_on(siege, attackers, more, |number| truth(siege, known, 2 * ATTACKERS + number));
+    flood.counts.add_done(160 * 2 * ATTACKERS);
+    flood.against(siege, "gossip in topics that nobody has", Blame::None).await;
+    flood.stop().await;
+    hears_truth(&mut observer, known, ATTACKERS).await;
 }
 
 pub(super) async fn control(siege: &mut Siege) {
@@ -110,7 +141,10 @@ pub(super) async fn control(siege: &mut Siege) {
     let streams = (0..ATTACKERS).map(|number| vec![frames(number)]).collect();
     spread(siege, &attackers, streams).await;
     hears_truth(&mut observer, known, ATTACKERS).await;
-    siege
-        .under("control messages of gossip", &"600 frames, 1.3 million", &ids(&attackers), Blame::None)
-        .await;
+    let more = (100..120).map(|of| controls(&format!("{real}{of}"))).collect();
+    let flood = go_on(siege, attackers, more, |number| truth(siege, known, ATTACKERS + number));
+    flood.counts.add_done(101 * ATTACKERS);
+    flood.against(siege, "control messages of gossip", Blame::None).await;
+    flood.stop().await;
+    hears_truth(&mut observer, known, ATTACKERS).await;
 }
