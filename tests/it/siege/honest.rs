@@ -11,7 +11,6 @@ use p2pdb::{
         id::EntryId,
         message::Status,
         refusal::{Outcome, Refusal},
-        seal::{Content, Draft},
     },
     swarm::RequestError,
 };
@@ -21,7 +20,7 @@ use super::{ROUNDS, Siege, follower, report::Times, status};
 use crate::{
     cli::Home,
     cli_nodes::Node,
-    support::{eventually, key, mine, now, rng, table},
+    support::{entry, eventually, key, table},
 };
 
 /// How long it takes until a node reconciles with the same other one again: ten seconds at least, and its turn comes every second
@@ -30,17 +29,7 @@ const NEXT_SESSION: Duration = Duration::from_secs(12);
 
 impl Siege {
     pub(super) fn entry(&self, text: &str) -> Entry {
-        let content = Content { media_type: "text/plain".to_owned(), data: text.as_bytes().to_vec() };
-        let recipients = std::slice::from_ref(key(1).public_key());
-        let draft = Draft {
-            table: table(),
-            recipients,
-            created: now(),
-            expires: None,
-            content: &content,
-            author: None,
-        };
-        mine(&self.network, &draft.seal(&mut rng(), &self.network).unwrap())
+        entry(&self.network, table(), key(1).public_key(), text)
     }
 
     pub(super) fn prepare(&mut self) {

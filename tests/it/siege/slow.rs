@@ -39,32 +39,27 @@ pub(super) async fn unfinished_puts(siege: &mut Siege) {
     siege.under("unfinished puts", &trials, &ids(&attackers), Blame::Score).await;
 }
 
-pub(super) async fn unread_answers(siege: &mut Siege) {
+/// Answers of a megabyte that nobody reads, to `questions` of each stream, of which every attacker opens `streams`.
+async fn unread(siege: &mut Siege, attack: &str, streams: usize, questions: usize) {
     let attackers = siege.attackers().await;
     let before = siege.streams().await;
-    let (everything, mut held) = (everything(), Vec::new());
+    let (questions, mut held) = (everything().repeat(questions), Vec::new());
     for attacker in &attackers {
-        for _ in 0..64 {
-            held.push(attacker.ignore::<Get>(siege.peer, everything.clone()).await);
+        for _ in 0..streams {
+            held.push(attacker.ignore::<Get>(siege.peer, questions.clone()).await);
         }
     }
     let trials = arrive(siege, before, held.len(), SOME_STREAMS).await;
-    siege.under("answers that nobody reads", &trials, &ids(&attackers), Blame::None).await;
+    siege.under(attack, &trials, &ids(&attackers), Blame::None).await;
+}
+
+pub(super) async fn unread_answers(siege: &mut Siege) {
+    unread(siege, "answers that nobody reads", 64, 1).await;
 }
 
 /// As many questions on each stream as may be sent before anything is read.
 pub(super) async fn questions_without_end(siege: &mut Siege) {
-    let attackers = siege.attackers().await;
-    let before = siege.streams().await;
-    let (everything, mut held) = (everything(), Vec::new());
-    let more = everything.repeat((250 << 10) / everything.len());
-    for attacker in &attackers {
-        for _ in 0..200 {
-            held.push(attacker.ignore::<Get>(siege.peer, more.clone()).await);
-        }
-    }
-    let trials = arrive(siege, before, held.len(), SOME_STREAMS).await;
-    siege.under("questions and no end", &trials, &ids(&attackers), Blame::None).await;
+    unread(siege, "questions and no end", MANY_STREAMS, (250 << 10) / everything().len()).await;
 }
 
 pub(super) async fn silent_streams(siege: &mut Siege) {
