@@ -30,8 +30,8 @@ epoch_seconds = 604800
 bootstrap = ["/dnsaddr/bootstrap.example.org"]
 """
 NETWORK = Network(name="fuzz", work_price=1, work_puzzles=1)
-# The first byte of an input of `messages`, and the first four of those that are `Raw`.
-REQUEST, RESPONSE, RAW = 0, 8, bytes(4)
+# The first byte of an input of `messages`, and the first four of those that are `Raw`, or `Payload` of three.
+REQUEST, RESPONSE, RAW, PAYLOAD = 0, 8, bytes(4), bytes([0, 0, 0, 0x80])
 OPERATIONS = {"hello": 0, "put": 1, "index": 2, "announce": 3, "get": 4, "sync": 5, "new-tables": 6}
 
 
@@ -136,7 +136,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "messages": messages(encoded, spki, signed),
         "network": {"file": NETWORK_TOML.encode()},
         "pem": key_files,
-        "record": {"raw": RAW + signed},
+        "record": {"raw": RAW + signed, "payload": PAYLOAD + bytes(32) + cbor2.loads(signed)[0]},
         # Any bytes are operations; a fuzzer that begins with none tries single ones for a long time.
         "store": {str(number): shake_128(bytes([number])).digest(400) for number in range(16)},
     }

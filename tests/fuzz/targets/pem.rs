@@ -26,8 +26,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(key) = PrivateKey::from_pem(text, None) {
         check(key.public_key());
-        let again = PrivateKey::from_pem(&key.to_pem().expect("a key can be written"), None);
-        assert_eq!(again.expect("what is written can be read").public_key().der(), key.public_key().der());
+        let text = key.to_pem().expect("a key can be written");
+        let again = PrivateKey::from_pem(&text, None).expect("what is written can be read");
+        assert_eq!(again.public_key().der(), key.public_key().der());
+        assert_eq!(*again.to_pem().expect("as before"), *text);
     }
     // A passphrase must not be tried on what is not encrypted, nor make the work unbounded.
     let _ = PrivateKey::from_pem(text, Some("passphrase"));
