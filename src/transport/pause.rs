@@ -1,8 +1,8 @@
-//! A swarm asks its connections what they have to say before it looks whether somebody new is at the door, and goes on asking for
-//! as long as there is something: peers that never stop talking would keep everybody else out, and the swarm's owner waiting. So
-//! all streams pause from time to time, until those at the door were let in.
+//! A swarm asks its connections what they have to say before it looks whether somebody new is at the door, and as long as they have
+//! something it goes on to ask, and returns only for what concerns its owner: peers that never stop talking would keep everybody else
+//! out, and the owner's commands waiting. So whoever talks much has to pause from time to time, until those at the door were let in.
 //!
-//! It is the streams that pause and not the handlers of protocols, since these throw away streams that come while they are not asked.
+//! It is streams that pause and not the handlers of protocols, since these throw away streams that come while they are not asked.
 
 use std::{
     io,
@@ -33,20 +33,24 @@ use libp2p::{
     },
 };
 
-/// Connections have said so many things when their streams pause. Each takes the swarm a millisecond at most; besides, what was read
-/// before is heard: some kilobytes of each stream.
+/// Connections have said so many things when a pause begins. What they have said by then is heard before it ends: the
+/// [`CONNECTION_EVENTS`](super::CONNECTION_EVENTS) in the queue of each, and what its protocols have read already, some kilobytes.
 const EVENTS: usize = 128;
+/// A connection of which fewer bytes were read since the swarm looked at the door last goes on meanwhile: it is others that talk.
+const QUIET: usize = 16 << 10;
 /// So many are let in when the pause ends, if there are more at the door.
 const ENTRANTS: usize = 64;
 
-/// What the behaviour, the streams and the transport of a swarm know of pauses. Clones share it.
+/// What the behaviour, the streams and the transport of a swarm know of pauses. Clones share it. Only the swarm counts and looks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pause(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What connections said since the last pause, or since nobody was at the door.
+    /// What connections said since the swarm looked at the door.
     events: AtomicUsize,
+    /// How often it looked.
+    looks: AtomicUsize,
     /// Who came in during the pause.
     entrants: AtomicUsize,
     /// Whether there is an end to wait for: streams look at it each time that they are read.
@@ -58,40 +62,75 @@ struct Inner {
 type End = Shared<oneshot::Receiver<()>>;
 
 impl Pause {
+    fn is_on(&self) -> bool {
+        self.0.is_on.load(Ordering::Acquire)
+    }
+
     /// A connection said something.
     fn count(&self) {
-        if self.0.events.fetch_add(1, Ordering::Relaxed) + 1 >= EVENTS {
-            let mut end = self.lock();
-            if end.is_none() {
-                let (sender, receiver) = oneshot::channel();
-                *end = Some((sender, receiver.shared()));
-                self.0.entrants.store(0, Ordering::Relaxed);
-                self.0.is_on.store(true, Ordering::Release);
-            }
+        if self.0.events.fetch_add(1, Ordering::Relaxed) + 1 >= EVENTS && !self.is_on() {
+            let (sender, receiver) = oneshot::channel();
+            *self.lock() = Some((sender, receiver.shared()));
+            self.0.entrants.store(0, Ordering::Relaxed);
+            self.0.is_on.store(true, Ordering::Release);
         }
     }
 
-    /// The swarm has looked who is at the door.
+    /// The swarm has looked at the door.
     fn looked(&self, somebody: bool) {
-        if somebody && self.0.entrants.fetch_add(1, Ordering::Relaxed) + 1 < ENTRANTS {
+        if self.is_on() && somebody && self.0.entrants.fetch_add(1, Ordering::Relaxed) + 1 < ENTRANTS {
             return;
         }
         self.0.events.store(0, Ordering::Relaxed);
+        self.0.looks.fetch_add(1, Ordering::Relaxed);
+        self.stop();
+    }
+
+    fn stop(&self) {
         if self.0.is_on.swap(false, Ordering::AcqRel) {
-            *self.lock() = None;
+            // Whoever waits is woken outside of the lock.
+            let ended = self.lock().take();
+            drop(ended);
         }
     }
 
     /// What streams wait for before they are read on, if there is a pause.
     fn end(&self) -> Option<End> {
-        if !self.0.is_on.load(Ordering::Acquire) {
-            return None;
-        }
         self.lock().as_ref().map(|(_, end)| end.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(oneshot::Sender<()>, End)>> {
         self.0.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was read of a connection.
+#[derive(Debug, Default)]
+struct Connection {
+    pause: Pause,
+    bytes: AtomicUsize,
+    /// Since the swarm looked at the door so many times. Streams that are read at the same time may miss some bytes.
+    looks: AtomicUsize,
+}
+
+impl Connection {
+    fn add(&self, bytes: usize) {
+        let looks = self.pause.0.looks.load(Ordering::Relaxed);
+        if self.looks.swap(looks, Ordering::Relaxed) == looks {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            self.bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// What it waits for, if it talks much and there is a pause.
+    fn pauses(&self) -> Option<End> {
+        if !self.pause.is_on()
+            || self.looks.load(Ordering::Relaxed) != self.pause.0.looks.load(Ordering::Relaxed)
+        {
+            return None;
+        }
+        if self.bytes.load(Ordering::Relaxed) < QUIET { None } else { self.pause.end() }
     }
 }
 
@@ -189,21 +228,16 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Behaviour<B> {
 #[derive(Debug)]
 pub(super) struct Muxer<M> {
     muxer: M,
-    pause: Pause,
-}
-
-impl<M> Muxer<M> {
-    pub(super) const fn new(muxer: M, pause: Pause) -> Self {
-        Self { muxer, pause }
-    }
+    connection: Arc<Connection>,
 }
 
 impl<M: StreamMuxer + Unpin> Muxer<M> {
-    fn stream(
-        &self,
-        stream: Poll<Result<M::Substream, M::Error>>,
-    ) -> Poll<Result<Stream<M::Substream>, M::Error>> {
-        stream.map_ok(|stream| Stream { stream, pause: self.pause.clone(), end: None })
+    pub(super) fn new(muxer: M, pause: Pause) -> Self {
+        Self { muxer, connection: Arc::new(Connection { pause, ..Connection::default() }) }
+    }
+
+    fn stream(&self, stream: M::Substream) -> Stream<M::Substream> {
+        Stream { stream, connection: Arc::clone(&self.connection), end: None }
     }
 }
 
@@ -217,33 +251,32 @@ where
     fn poll_inbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let stream = self.muxer.poll_inbound_unpin(cx);
-        self.stream(stream)
+    ) -> Poll<Result<Self::Substream, M::Error>> {
+        self.muxer.poll_inbound_unpin(cx).map_ok(|stream| self.stream(stream))
     }
 
     fn poll_outbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let stream = self.muxer.poll_outbound_unpin(cx);
-        self.stream(stream)
+    ) -> Poll<Result<Self::Substream, M::Error>> {
+        self.muxer.poll_outbound_unpin(cx).map_ok(|stream| self.stream(stream))
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
         self.muxer.poll_close_unpin(cx)
     }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, M::Error>> {
         self.muxer.poll_unpin(cx)
     }
 }
 
-/// A stream that is not read during pauses: what its peer says waits, and the window of the stream holds the peer back.
+/// A stream that is not read during pauses, if much is said on its connection: the rest waits, and the window of the stream holds the
+/// peer back.
 #[derive(Debug)]
 pub(super) struct Stream<S> {
     stream: S,
-    pause: Pause,
+    connection: Arc<Connection>,
     /// The end of the pause that it is in.
     end: Option<End>,
 }
@@ -255,13 +288,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.end.is_none() {
-            self.end = self.pause.end();
+            self.end = self.connection.pauses();
         }
         if let Some(end) = &mut self.end {
             let (Ok(()) | Err(Canceled)) = ready!(end.poll_unpin(cx));
             self.end = None;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        self.connection.add(*read.as_ref().unwrap_or(&0));
+        Poll::Ready(read)
     }
 }
 
@@ -288,6 +323,13 @@ pub(super) struct Transport<T> {
 impl<T> Transport<T> {
     pub(super) const fn new(transport: T, pause: Pause) -> Self {
         Self { transport, pause }
+    }
+}
+
+/// A swarm that is gone looks no more.
+impl<T> Drop for Transport<T> {
+    fn drop(&mut self) {
+        self.pause.stop();
     }
 }
 

@@ -22,14 +22,25 @@ impl Wake for Woken {
     }
 }
 
-/// Streams whose peers never stop.
-fn streams(pause: &Pause) -> Vec<Stream<futures::io::Repeat>> {
-    let stream = || Stream { stream: futures::io::repeat(1), pause: pause.clone(), end: None };
-    vec![stream(), stream()]
+type Repeated = Stream<futures::io::Repeat>;
+
+/// Streams of two connections whose peers never stop, of each of which has been read as much as one may say before it has to pause.
+fn streams(pause: &Pause) -> Vec<Repeated> {
+    let stream = || {
+        let connection = Connection { pause: pause.clone(), ..Connection::default() };
+        Stream { stream: futures::io::repeat(1), connection: Arc::new(connection), end: None }
+    };
+    let mut streams = vec![stream(), stream()];
+    assert!(streams.iter_mut().all(|stream| reads(stream, QUIET)));
+    streams
 }
 
-fn reads(stream: &mut Stream<futures::io::Repeat>) -> bool {
-    stream.read(&mut [0]).now_or_never().is_some()
+fn reads(stream: &mut Repeated, bytes: usize) -> bool {
+    stream.read(&mut vec![0; bytes]).now_or_never().is_some()
+}
+
+fn reads_much(stream: &mut Repeated) -> bool {
+    reads(stream, QUIET)
 }
 
 fn say(pause: &Pause, events: usize) {
@@ -43,15 +54,15 @@ fn streams_pause_until_nobody_is_at_the_door() {
     // Again and again: what was said before a pause does not count any more.
     for _ in 0..3 {
         say(&pause, EVENTS - 1);
-        assert!(streams.iter_mut().all(reads));
+        assert!(streams.iter_mut().all(reads_much));
         say(&pause, 1);
-        assert!(!streams.iter_mut().any(reads));
+        assert!(!streams.iter_mut().any(reads_much));
         pause.looked(true);
         // What was on its way is still heard.
         say(&pause, EVENTS);
-        assert!(!streams.iter_mut().any(reads));
+        assert!(!streams.iter_mut().any(reads_much));
         pause.looked(false);
-        assert!(streams.iter_mut().all(reads));
+        assert!(streams.iter_mut().all(reads_much));
     }
 }
 
@@ -62,9 +73,9 @@ fn a_crowd_at_the_door_does_not_keep_streams_waiting() {
     for _ in 0..3 {
         say(&pause, EVENTS);
         (1..ENTRANTS).for_each(|_| pause.looked(true));
-        assert!(!streams.iter_mut().any(reads));
+        assert!(!streams.iter_mut().any(reads_much));
         pause.looked(true);
-        assert!(streams.iter_mut().all(reads));
+        assert!(streams.iter_mut().all(reads_much));
     }
 }
 
@@ -80,4 +91,29 @@ fn who_is_read_is_woken_at_the_end_of_the_pause() {
     }
     pause.looked(false);
     assert_eq!(woken.0.load(Ordering::SeqCst), streams.len());
+}
+
+#[test]
+fn who_says_little_is_heard_during_pauses() {
+    let pause = Pause::default();
+    let [much, little] = &mut streams(&pause)[..] else { panic!("two") };
+    pause.looked(false);
+    assert!(reads(much, QUIET) && reads(little, QUIET - 1));
+    say(&pause, EVENTS);
+    assert!(!reads(much, 1));
+    assert!(reads(little, 1));
+    assert!(!reads(little, 1), "all that it may");
+    pause.looked(false);
+    assert!(reads(much, 1) && reads(little, 1));
+}
+
+#[test]
+fn a_swarm_that_is_gone_keeps_nobody_waiting() {
+    let pause = Pause::default();
+    let mut streams = streams(&pause);
+    let transport = Transport::new((), pause.clone());
+    say(&pause, EVENTS);
+    assert!(!streams.iter_mut().any(reads_much));
+    drop(transport);
+    assert!(streams.iter_mut().all(reads_much));
 }
