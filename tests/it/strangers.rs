@@ -235,6 +235,8 @@ async fn who_never_stops_gossiping_keeps_nobody_out() {
         })
         .await;
         assert_eq!(Peer::start(&network).connect(&node.address).await, Some(id), "somebody new");
+        // Nor does it keep the swarm from its owner's commands.
+        assert!(node.node.swarm().status().await.is_ok());
     }
     node.stop().await;
 }

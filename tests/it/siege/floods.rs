@@ -62,8 +62,9 @@ impl Counts {
         self.ok.fetch_add(count, Relaxed);
     }
 
-    fn all(&self) -> usize {
-        self.ok.load(Relaxed) + self.busy.load(Relaxed) + self.refused.load(Relaxed)
+    /// All but those that were put off.
+    fn struck(&self) -> usize {
+        self.ok.load(Relaxed) + self.refused.load(Relaxed)
     }
 
     /// Whether each was refused that had an answer.
@@ -87,7 +88,9 @@ impl<R: Fn() -> Peer> Place<R> {
         if Arc::ptr_eq(&peer, &last) && !peer.is_connected(self.node).await {
             *peer = Arc::new((self.recruit)());
             counts.peers.fetch_add(1, Relaxed);
-            while peer.connect(&self.address).await.is_none() && !counts.is_over() {}
+            while peer.connect(&self.address).await.is_none() && !counts.is_over() {
+                sleep(Duration::from_millis(10)).await;
+            }
         }
         Arc::clone(&peer)
     }
@@ -168,10 +171,12 @@ impl Flood {
 
     /// Measures honest peers meanwhile; see [`Siege::judge`].
     pub(super) async fn against(&self, siege: &mut Siege, attack: &str, blame: Blame) {
-        until(&format!("{attack}: it has begun"), || async { self.counts.all() > 0 }).await;
-        let before = self.counts.all();
+        until(&format!("{attack}: it has begun"), || async { self.counts.struck() > 0 }).await;
+        let before = self.counts.struck();
         let times = siege.honest().await;
-        assert!(self.counts.all() > before, "{attack}: it goes on while honest peers are measured");
+        let after = self.counts.struck();
+        assert!(after > before, "{attack}: it goes on while honest peers are measured");
+        until(&format!("{attack}: it is not over"), || async { self.counts.struck() > after }).await;
         siege.judge(attack, self, &self.ids, blame, times).await;
     }
 

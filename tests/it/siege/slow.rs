@@ -7,7 +7,7 @@ use p2pdb::protocol::{
 
 use super::{ATTACKERS, Blame, Siege, everything, ids};
 use crate::{
-    peer::prefix,
+    peer::{Peer, prefix},
     support::{eventually, until},
 };
 
@@ -25,6 +25,21 @@ async fn arrive(siege: &Siege, before: usize, opened: usize, least: usize) -> St
     format!("{opened} opened, {} listened to", taken.await)
 }
 
+/// As [`Siege::under`], of an attack that is over when the node has given up the streams that it opened.
+async fn while_held(
+    siege: &mut Siege,
+    attack: &str,
+    trials: &str,
+    before: usize,
+    attackers: &[Peer],
+    blame: Blame,
+) {
+    let times = siege.honest().await;
+    let held = siege.streams().await.saturating_sub(before);
+    assert!(held >= SOME_STREAMS, "{attack}: {held} streams when honest peers have been measured");
+    siege.judge(attack, &trials, &ids(attackers), blame, times).await;
+}
+
 pub(super) async fn unfinished_puts(siege: &mut Siege) {
     let attackers = siege.attackers().await;
     let before = siege.streams().await;
@@ -36,7 +51,7 @@ pub(super) async fn unfinished_puts(siege: &mut Siege) {
         }
     }
     let trials = arrive(siege, before, held.len(), SOME_STREAMS).await;
-    siege.under("unfinished puts", &trials, &ids(&attackers), Blame::Score).await;
+    while_held(siege, "unfinished puts", &trials, before, &attackers, Blame::Score).await;
 }
 
 /// Answers of a megabyte that nobody reads, to `questions` of each stream, of which every attacker opens `streams`.
@@ -50,7 +65,7 @@ async fn unread(siege: &mut Siege, attack: &str, streams: usize, questions: usiz
         }
     }
     let trials = arrive(siege, before, held.len(), SOME_STREAMS).await;
-    siege.under(attack, &trials, &ids(&attackers), Blame::None).await;
+    while_held(siege, attack, &trials, before, &attackers, Blame::None).await;
 }
 
 pub(super) async fn unread_answers(siege: &mut Siege) {
@@ -76,7 +91,7 @@ pub(super) async fn silent_streams(siege: &mut Siege) {
     let most = before + ATTACKERS * MAX_STREAMS + ATTACKERS;
     let streams = siege.streams().await;
     assert!(streams <= most, "{streams} streams, at most {most}");
-    siege.under("streams on which nothing is said", &trials, &ids(&attackers), Blame::None).await;
+    while_held(siege, "streams on which nothing is said", &trials, before, &attackers, Blame::None).await;
     // It gives up what it listens to.
     until("the silent streams are closed", || async { siege.streams().await <= before + ATTACKERS }).await;
 }
