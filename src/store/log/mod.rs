@@ -20,6 +20,8 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use redb::Error;
@@ -61,6 +63,11 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
     directory.into()
 }
 
+/// How often it is tried to lock the directory, and the pause after each. A process that this program is just starting has its open
+/// files until it runs something else, and with them the lock of a store that was closed meanwhile.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Makes the directory and locks it; nothing if somebody else has.
 pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<File>> {
     let directory = directory_of(path);
@@ -70,11 +77,14 @@ pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<File>> {
         _ => disk.sync_directory(parent(path))?,
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error),
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => thread::sleep(PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
     }
+    Ok(None)
 }
 
 impl Log {

@@ -7,12 +7,13 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use redb::{StorageBackend, backends::FileBackend};
 
 use super::*;
-use crate::store::migrate::STEPS;
+use crate::store::{log::LocalDisk, migrate::STEPS};
 
 fn failure(path: &Path) -> StoreError {
     let before = fs::read(path).unwrap();
@@ -54,6 +55,21 @@ async fn a_store_in_use_of_another_network_or_with_too_small_a_limit_is_refused(
     let error = Store::open(&fixture.path(), network(), options, Clock::system()).unwrap_err();
     assert!(matches!(error, StoreError::LimitTooSmall { got: 1_048_576, .. }));
     assert_eq!(verified(&open(network()).unwrap()).await.entries, 1);
+}
+
+#[tokio::test]
+async fn who_holds_the_lock_for_a_moment_is_waited_for() {
+    let fixture = Fixture::new(StoreOptions::default());
+    fixture.store.close().await.unwrap();
+    let lock = log::lock(&fixture.path(), &LocalDisk).unwrap().expect("nobody has it");
+    // As a process does that is just being started.
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(10));
+        drop(lock);
+    });
+    let store = Store::open(&fixture.path(), network(), StoreOptions::default(), Clock::system()).unwrap();
+    assert_eq!(verified(&store).await.entries, 0);
+    holder.join().unwrap();
 }
 
 #[tokio::test]
