@@ -223,7 +223,8 @@ def read_only(world: World):
             disk.sync()
             lone.new_log()
             had = len(lone.user.ids())
-            lone.put_beside(800)
+            # Seconds more than it takes to see that so many are acknowledged.
+            lone.put_beside(4000)
             lone.acknowledged(had + world.random.randrange(10, 300))
             with stopped(lone.node.process):
                 disk.fail()
