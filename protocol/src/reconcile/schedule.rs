@@ -37,7 +37,7 @@ pub const MAX_DISCONNECTED: usize = 1024;
 /// |---|---|---|
 /// | useful | none; goes on at once if it was cut | to 0 |
 /// | quiet | what it cost, at [`QUIET_RATE`], up to [`MAX_QUIET_BACK_OFF`] | one down |
-/// | failed | as useless, up to [`MAX_FAILED_BACK_OFF`]; or what the peer asked for | one up |
+/// | failed | as useless, up to [`MAX_FAILED_BACK_OFF`] or until it connects anew; or what the peer asked for | one up |
 /// | useless | [`FIRST_BACK_OFF`], doubled for each level, up to [`MAX_BACK_OFF`] | one up |
 /// | misbehaved | [`MAX_BACK_OFF`] | stays |
 ///
@@ -58,13 +58,21 @@ struct Peer {
     wanted: Option<Duration>,
     last_begin: Option<Duration>,
     not_before: Duration,
+    /// Until when it is avoided since it could not be reached: a new connection may reach it.
+    unreachable_until: Duration,
+    /// The running session began on a connection that is gone.
+    reconnected: bool,
     level: u32,
 }
 
 impl Peer {
     fn free_at(&self) -> Duration {
         let interval = self.last_begin.map_or(Duration::ZERO, |last| last.saturating_add(MIN_INTERVAL));
-        interval.max(self.not_before)
+        interval.max(self.avoided_until())
+    }
+
+    fn avoided_until(&self) -> Duration {
+        self.not_before.max(self.unreachable_until)
     }
 
     /// When the wanted session may begin.
@@ -102,7 +110,11 @@ impl<P: Ord + Clone> Schedule<P> {
     /// A peer connected and said which tables it mirrors: reconcile with it soon.
     pub fn connected(&mut self, peer: P, now: Duration) {
         let peer = self.peers.entry(peer).or_default();
-        peer.connected = true;
+        if !peer.connected {
+            peer.connected = true;
+            peer.reconnected = peer.running;
+            peer.unreachable_until = Duration::ZERO;
+        }
         peer.wanted.get_or_insert(now);
     }
 
@@ -133,6 +145,7 @@ impl<P: Ord + Clone> Schedule<P> {
         let chosen = wanted.or_else(|| self.random(now, rng))?;
         let peer = self.peers.get_mut(&chosen)?;
         peer.running = true;
+        peer.reconnected = false;
         peer.wanted = None;
         peer.last_begin = Some(now);
         self.running += 1;
@@ -157,8 +170,11 @@ impl<P: Ord + Clone> Schedule<P> {
                 Duration::from_secs(report.received_bytes / QUIET_RATE).min(MAX_QUIET_BACK_OFF)
             }
             Verdict::Failed { retry_after } => {
-                let asked = retry_after.unwrap_or_default().min(MAX_BACK_OFF);
-                peer.back_off(MAX_FAILED_BACK_OFF).max(asked)
+                let wait = peer.back_off(MAX_FAILED_BACK_OFF);
+                if !peer.reconnected {
+                    peer.unreachable_until = now.saturating_add(wait);
+                }
+                retry_after.unwrap_or_default().min(MAX_BACK_OFF)
             }
             Verdict::Useless => peer.back_off(MAX_BACK_OFF),
             Verdict::Misbehaved => MAX_BACK_OFF,
@@ -180,7 +196,7 @@ impl<P: Ord + Clone> Schedule<P> {
     /// Until when a peer is avoided.
     #[must_use]
     pub fn avoided_until(&self, peer: &P) -> Option<Duration> {
-        self.peers.get(peer).map(|peer| peer.not_before)
+        self.peers.get(peer).map(Peer::avoided_until)
     }
 
     /// A random peer, if the time of a round has come.

@@ -37,6 +37,36 @@ fn peers_that_cannot_be_reached_are_avoided_for_ten_minutes_at_most() {
     assert!(gaps.iter().all(|gap| *gap <= 645), "{gaps:?}");
 }
 
+#[test]
+fn a_new_connection_to_a_peer_that_could_not_be_reached_is_tried() {
+    let (mut schedule, mut rng) = schedule();
+    let failed = Report { end: End::Cut(Cut::Failures), ..Report::default() };
+    schedule.connected(7, Duration::ZERO);
+    run(&mut schedule, &mut rng, 3600, &failed);
+    assert!(schedule.avoided_until(&7).unwrap() > seconds(3600));
+    // To be told of the same connection again is no reason.
+    schedule.connected(7, seconds(3600));
+    assert_eq!(schedule.poll(seconds(3600), &mut rng), None);
+    schedule.disconnected(&7, seconds(3601));
+    schedule.connected(7, seconds(3602));
+    assert_eq!(schedule.poll(seconds(3600) + MIN_INTERVAL, &mut rng), Some(7));
+    // What is still on its way on the old connection fails, and says nothing of the new one.
+    schedule.disconnected(&7, seconds(3700));
+    schedule.connected(7, seconds(3701));
+    schedule.finished(&7, &failed, seconds(3702));
+    assert_eq!(schedule.poll(seconds(3702), &mut rng), Some(7));
+    // What it asked for holds on any connection.
+    schedule.finished(
+        &7,
+        &Report { end: End::Cut(Cut::Busy(seconds(900))), ..Report::default() },
+        seconds(3703),
+    );
+    schedule.disconnected(&7, seconds(3704));
+    schedule.connected(7, seconds(3705));
+    assert_eq!(schedule.poll(seconds(4602), &mut rng), None);
+    assert_eq!(schedule.poll(seconds(4603), &mut rng), Some(7));
+}
+
 /// Lets one second pass after the other, with sessions that end at once, and tells the times of the beginnings.
 fn run(schedule: &mut Schedule<u32>, rng: &mut Random, until: u64, report: &Report) -> Vec<(u64, u32)> {
     let mut begun = Vec::new();
