@@ -20,8 +20,6 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
-    time::Duration,
 };
 
 use redb::Error;
@@ -53,7 +51,7 @@ pub(super) struct Log {
     segments: RwLock<Segments>,
     next: AtomicU32,
     /// Held as long as the log is open; other processes stay out.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
 }
 
 /// The directory of the segments beside the index file.
@@ -63,13 +61,18 @@ pub(super) fn directory_of(path: &Path) -> PathBuf {
     directory.into()
 }
 
-/// How often it is tried to lock the directory, and the pause after each. A process that this program is just starting has its open
-/// files until it runs something else, and with them the lock of a store that was closed meanwhile.
-const TRIES: usize = 10;
-const PAUSE: Duration = Duration::from_millis(20);
+/// What keeps others out of the directory, until it is dropped.
+pub(super) struct Lock(pub(super) File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that this program is just starting has it too, until it runs something else.
+        let _ = self.0.unlock();
+    }
+}
 
 /// Makes the directory and locks it; nothing if somebody else has.
-pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<File>> {
+pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<Lock>> {
     let directory = directory_of(path);
     match fs::create_dir(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -77,19 +80,16 @@ pub(super) fn lock(path: &Path, disk: &dyn Disk) -> io::Result<Option<File>> {
         _ => disk.sync_directory(parent(path))?,
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(directory.join("lock"))?;
-    for _ in 0..TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => thread::sleep(PAUSE),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
     }
-    Ok(None)
 }
 
 impl Log {
     /// Opens every segment there is.
-    pub(super) fn open(path: &Path, lock: File, settings: &Settings) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, lock: Lock, settings: &Settings) -> Result<Self, Error> {
         let Settings { store_id: store, segment_bytes, ref disk, .. } = *settings;
         let directory = directory_of(path);
         let mut segments = BTreeMap::new();

@@ -7,7 +7,6 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use redb::{StorageBackend, backends::FileBackend};
@@ -58,18 +57,16 @@ async fn a_store_in_use_of_another_network_or_with_too_small_a_limit_is_refused(
 }
 
 #[tokio::test]
-async fn who_holds_the_lock_for_a_moment_is_waited_for() {
+async fn a_process_that_is_just_being_started_does_not_keep_a_closed_store_in_use() {
     let fixture = Fixture::new(StoreOptions::default());
     fixture.store.close().await.unwrap();
     let lock = log::lock(&fixture.path(), &LocalDisk).unwrap().expect("nobody has it");
-    // As a process does that is just being started.
-    let holder = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(10));
-        drop(lock);
-    });
+    // Such a process has every open file.
+    let _inherited = lock.0.try_clone().unwrap();
+    assert!(matches!(failure(&fixture.path()), StoreError::InUse { .. }));
+    drop(lock);
     let store = Store::open(&fixture.path(), network(), StoreOptions::default(), Clock::system()).unwrap();
     assert_eq!(verified(&store).await.entries, 0);
-    holder.join().unwrap();
 }
 
 #[tokio::test]
