@@ -196,6 +196,11 @@ pub enum Event {
         /// The node.
         peer: PeerId,
     },
+    /// There is a further connection with a peer: the others may be dead, which shows only when nothing is answered on them.
+    Reconnected {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The last connection with a peer is closed.
     Lost {
         /// The peer.

@@ -51,8 +51,12 @@ impl EventLoop {
             known.origin = Origin::of_endpoint(endpoint);
             known.is_relayed = false;
         }
-        if known.connections.len() == 1 || !endpoint.is_relayed() {
+        let is_first = known.connections.len() == 1;
+        if is_first || !endpoint.is_relayed() {
             self.idle.connected(peer);
+        }
+        if !is_first {
+            self.emit(Event::Reconnected { peer });
         }
         if let Some(dialer) = self.dialing.remove(&connection) {
             let _ = dialer.send(Ok(peer));

@@ -291,7 +291,7 @@ pub async fn run(
         while let Some(peer) = schedule.poll(started.elapsed(), &mut rng) {
             let origin = context.swarm.origin(peer).await;
             if is_crowded(running.values(), origin) {
-                schedule.finished(&peer, &Report::default(), started.elapsed());
+                schedule.passed_over(&peer);
                 crowded.insert(peer);
                 continue;
             }
@@ -299,7 +299,8 @@ pub async fn run(
             let lost = gone.clone();
             let session = sessions.spawn(async move {
                 tokio::select! {
-                    () = lost.cancelled() => Report::default(),
+                    // Who goes in the midst of it does not get a better name by that.
+                    () = lost.cancelled() => Report { end: End::Cut(Cut::Failures), ..Report::default() },
                     report = context.reconcile(peer) => report,
                 }
             });
@@ -317,6 +318,7 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             event = events.recv() => match event {
                 Ok(Event::Introduced { peer }) => schedule.connected(peer, started.elapsed()),
+                Ok(Event::Reconnected { peer }) => schedule.reconnected(&peer, started.elapsed()),
                 Ok(Event::Lost { peer }) => {
                     schedule.disconnected(&peer, started.elapsed());
                     running.values().filter(|with| with.peer == peer).for_each(|with| with.gone.cancel());

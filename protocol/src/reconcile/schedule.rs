@@ -81,6 +81,12 @@ impl Peer {
         Some(wanted.max(self.free_at()))
     }
 
+    /// There is a connection that nothing has failed on.
+    fn is_reachable(&mut self) {
+        self.reconnected = self.running;
+        self.unreachable_until = Duration::ZERO;
+    }
+
     /// How long to avoid the peer now; twice as long the next time, up to a longest.
     fn back_off(&mut self, longest: Duration) -> Duration {
         let wait = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(self.level).unwrap_or(u32::MAX));
@@ -112,10 +118,18 @@ impl<P: Ord + Clone> Schedule<P> {
         let peer = self.peers.entry(peer).or_default();
         if !peer.connected {
             peer.connected = true;
-            peer.reconnected = peer.running;
-            peer.unreachable_until = Duration::ZERO;
+            peer.is_reachable();
         }
         peer.wanted.get_or_insert(now);
+    }
+
+    /// A connected peer has a further connection: it may be reached, if it could not be on the others.
+    pub fn reconnected(&mut self, peer: &P, now: Duration) {
+        let peer = self.peers.get_mut(peer).filter(|peer| peer.connected);
+        if let Some(peer) = peer.filter(|peer| peer.running || peer.unreachable_until > now) {
+            peer.is_reachable();
+            peer.wanted.get_or_insert(now);
+        }
     }
 
     /// A peer has no connection any more. Its running session still has to be [`finished`](Self::finished).
@@ -135,7 +149,7 @@ impl<P: Ord + Clone> Schedule<P> {
     }
 
     /// The next peer to reconcile with now, if any. Call until none; each peer returned has to be
-    /// [`finished`](Self::finished) once.
+    /// [`finished`](Self::finished) or [`passed over`](Self::passed_over) once.
     pub fn poll(&mut self, now: Duration, rng: &mut impl Rng) -> Option<P> {
         if self.running >= MAX_RUNNING {
             return None;
@@ -170,9 +184,8 @@ impl<P: Ord + Clone> Schedule<P> {
                 Duration::from_secs(report.received_bytes / QUIET_RATE).min(MAX_QUIET_BACK_OFF)
             }
             Verdict::Failed { retry_after } => {
-                let wait = peer.back_off(MAX_FAILED_BACK_OFF);
                 if !peer.reconnected {
-                    peer.unreachable_until = now.saturating_add(wait);
+                    peer.unreachable_until = now.saturating_add(peer.back_off(MAX_FAILED_BACK_OFF));
                 }
                 retry_after.unwrap_or_default().min(MAX_BACK_OFF)
             }
@@ -181,6 +194,14 @@ impl<P: Ord + Clone> Schedule<P> {
         };
         peer.not_before = now.saturating_add(wait);
         self.prune(now);
+    }
+
+    /// Nothing was begun with this peer although it was its turn: that says nothing of it.
+    pub fn passed_over(&mut self, peer: &P) {
+        if let Some(peer) = self.peers.get_mut(peer).filter(|peer| peer.running) {
+            peer.running = false;
+            self.running -= 1;
+        }
     }
 
     /// When to [`poll`](Self::poll) again at the latest; none while as many run as may, until one is finished.

@@ -55,16 +55,23 @@ fn a_new_connection_to_a_peer_that_could_not_be_reached_is_tried() {
     schedule.connected(7, seconds(3701));
     schedule.finished(&7, &failed, seconds(3702));
     assert_eq!(schedule.poll(seconds(3702), &mut rng), Some(7));
+    schedule.finished(&7, &failed, seconds(3703));
+    assert!(schedule.avoided_until(&7).unwrap() > seconds(4000));
+    // So is a further one, which comes before the others are given up; it is no reason to ask anew who can be reached.
+    schedule.reconnected(&7, seconds(3720));
+    assert_eq!(schedule.poll(seconds(3720), &mut rng), Some(7));
+    schedule.finished(&7, &useful(), seconds(3730));
+    schedule.reconnected(&7, seconds(3730));
+    assert_eq!(schedule.peers[&7].wanted, None);
     // What it asked for holds on any connection.
-    schedule.finished(
-        &7,
-        &Report { end: End::Cut(Cut::Busy(seconds(900))), ..Report::default() },
-        seconds(3703),
-    );
-    schedule.disconnected(&7, seconds(3704));
-    schedule.connected(7, seconds(3705));
-    assert_eq!(schedule.poll(seconds(4602), &mut rng), None);
-    assert_eq!(schedule.poll(seconds(4603), &mut rng), Some(7));
+    let busy = Report { end: End::Cut(Cut::Busy(seconds(900))), ..Report::default() };
+    schedule.mismatched(&7, seconds(3730));
+    assert_eq!(schedule.poll(seconds(3740), &mut rng), Some(7));
+    schedule.finished(&7, &busy, seconds(3742));
+    schedule.disconnected(&7, seconds(3743));
+    schedule.connected(7, seconds(3744));
+    assert_eq!(schedule.poll(seconds(4641), &mut rng), None);
+    assert_eq!(schedule.poll(seconds(4642), &mut rng), Some(7));
 }
 
 /// Lets one second pass after the other, with sessions that end at once, and tells the times of the beginnings.
@@ -185,6 +192,21 @@ fn useless_peers_are_avoided_twice_as_long_each_time_up_to_a_day() {
     schedule.poll(now, &mut rng).unwrap();
     schedule.finished(&7, &useless(), now);
     assert_eq!(schedule.avoided_until(&7), Some(now + FIRST_BACK_OFF));
+}
+
+#[test]
+fn who_is_passed_over_is_judged_as_before_and_has_its_turn_again() {
+    let (mut schedule, mut rng) = schedule();
+    schedule.connected(7, Duration::ZERO);
+    assert_eq!(schedule.poll(Duration::ZERO, &mut rng), Some(7));
+    schedule.finished(&7, &useless(), Duration::ZERO);
+    schedule.mismatched(&7, seconds(1));
+    assert_eq!(schedule.poll(seconds(30), &mut rng), Some(7));
+    schedule.passed_over(&7);
+    schedule.mismatched(&7, seconds(31));
+    assert_eq!(schedule.poll(seconds(40), &mut rng), Some(7));
+    schedule.finished(&7, &useless(), seconds(40));
+    assert_eq!(schedule.avoided_until(&7), Some(seconds(100)), "the second useless one");
 }
 
 #[test]
