@@ -36,8 +36,10 @@ use libp2p::{
 /// Connections have said so many things when a pause begins. What they have said by then is heard before it ends: the
 /// [`CONNECTION_EVENTS`](super::CONNECTION_EVENTS) in the queue of each, and what its protocols have read already, some kilobytes.
 const EVENTS: usize = 128;
-/// A connection of which fewer bytes were read since the swarm looked at the door last goes on meanwhile: it is others that talk.
+/// A connection of which fewer bytes were read since the swarm looked at the door last goes on meanwhile, since it is others that talk;
 const QUIET: usize = 16 << 10;
+/// unless so much was said that there has to be an end: a byte can be enough to say something.
+const MOST_EVENTS: usize = 8 * EVENTS;
 /// So many are let in when the pause ends, if there are more at the door.
 const ENTRANTS: usize = 64;
 
@@ -49,7 +51,7 @@ pub(super) struct Pause(Arc<Inner>);
 struct Inner {
     /// What connections said since the swarm looked at the door.
     events: AtomicUsize,
-    /// How often it looked.
+    /// How often it looked, and ended a pause if there was one.
     looks: AtomicUsize,
     /// Who came in during the pause.
     entrants: AtomicUsize,
@@ -64,6 +66,10 @@ type End = Shared<oneshot::Receiver<()>>;
 impl Pause {
     fn is_on(&self) -> bool {
         self.0.is_on.load(Ordering::Acquire)
+    }
+
+    fn looks(&self) -> usize {
+        self.0.looks.load(Ordering::Relaxed)
     }
 
     /// A connection said something.
@@ -115,22 +121,27 @@ struct Connection {
 
 impl Connection {
     fn add(&self, bytes: usize) {
-        let looks = self.pause.0.looks.load(Ordering::Relaxed);
-        if self.looks.swap(looks, Ordering::Relaxed) == looks {
+        let looks = self.pause.looks();
+        if self.looks.load(Ordering::Relaxed) == looks {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
         } else {
+            self.looks.store(looks, Ordering::Relaxed);
             self.bytes.store(bytes, Ordering::Relaxed);
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.looks.load(Ordering::Relaxed) != self.pause.looks() || self.bytes.load(Ordering::Relaxed) < QUIET
     }
 
     /// What it waits for, if it talks much and there is a pause.
     fn pauses(&self) -> Option<End> {
         if !self.pause.is_on()
-            || self.looks.load(Ordering::Relaxed) != self.pause.0.looks.load(Ordering::Relaxed)
+            || (self.is_quiet() && self.pause.0.events.load(Ordering::Relaxed) < MOST_EVENTS)
         {
             return None;
         }
-        if self.bytes.load(Ordering::Relaxed) < QUIET { None } else { self.pause.end() }
+        self.pause.end()
     }
 }
 

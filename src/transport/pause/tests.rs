@@ -105,6 +105,11 @@ fn who_says_little_is_heard_during_pauses() {
     assert!(!reads(little, 1), "all that it may");
     pause.looked(false);
     assert!(reads(much, 1) && reads(little, 1));
+    // Each byte may be something that is said: there is an end to it.
+    say(&pause, MOST_EVENTS - 1);
+    assert!(reads(little, 1));
+    say(&pause, 1);
+    assert!(!reads(little, 1));
 }
 
 #[test]
