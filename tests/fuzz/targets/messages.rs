@@ -1,4 +1,4 @@
-//! Every message: what is decoded encodes to something that decodes to the same, and fits its frame.
+//! Every message: what is decoded encodes to something that decodes to the same.
 #![no_main]
 
 use std::fmt::Debug;
