@@ -57,7 +57,7 @@ const MAX_DESCRIPTORS: usize = MAX_INCOMING + MAX_PENDING;
 const MAX_INCOMING: usize = 128;
 const MAX_PENDING: usize = 128;
 /// The score of who was asked and did not answer in time once or twice, as an attacker may whom his own flood holds up, is above this.
-const ONCE_LATE: f64 = -5.0;
+const ONCE_LATE: f64 = -4.5;
 /// Descriptors that may be open in the end besides those of the beginning: of the store, and of whoever just asks the admin socket.
 const SPARE_DESCRIPTORS: usize = 8;
 
@@ -190,6 +190,7 @@ impl Siege {
     /// From here on counts what an attack costs.
     async fn mark(&mut self) {
         let usual = self.honest().await;
+        self.first_usual.assert_bounds("before the next attack", &usual, MAX_SLOWDOWN);
         self.usual = self.first_usual.max(&usual);
         reset_peak(&self.node);
         self.before = self.cost();
