@@ -31,7 +31,7 @@ pub(crate) enum AskError {
 }
 
 /// Whether a stream on which everything is answered may be asked on: whether the peer has neither closed it, nor said something that
-/// would be taken for the answer.
+/// would be taken for the answer, as far as that can be read just now (`transport/pause`).
 pub(crate) fn is_quiet(stream: &mut Stream) -> Result<bool, AskError> {
     match frame::begin(stream).now_or_never() {
         None => Ok(true),
