@@ -29,11 +29,11 @@ use crate::{
         dht::Dht,
         dial::{Dialer, why},
         exchange::{Outlet, answer::Server, ask::is_unsupported, idle::Idle, streams::OpenError},
+        filter::{Filtered, Talk},
         gossip::{Announced, Topic, guard::Guard},
         peers::Peer,
         score::{Scores, Verdict},
     },
-    transport::pause,
 };
 
 /// Something that the event loop does for somebody else.
@@ -57,7 +57,7 @@ pub(super) struct Shared {
 }
 
 pub(super) struct EventLoop {
-    pub(super) swarm: Swarm<pause::Behaviour<Behaviour>>,
+    pub(super) swarm: Swarm<Filtered<Behaviour, Talk>>,
     pub(super) announced: Outlet<Announced>,
     pub(super) server: Arc<Server>,
     pub(super) idle: Idle,
@@ -80,7 +80,7 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     pub(super) fn new(
-        swarm: Swarm<pause::Behaviour<Behaviour>>,
+        swarm: Swarm<Filtered<Behaviour, Talk>>,
         network: Network,
         relay_patience: Option<Duration>,
         commands: mpsc::Receiver<Command>,

@@ -3,8 +3,12 @@
 mod candidates;
 mod dial_backs;
 mod pushes;
+mod talk;
 
-use std::task::{Context, Poll};
+use std::{
+    ops::{Deref, DerefMut},
+    task::{Context, Poll},
+};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -15,7 +19,7 @@ use libp2p::{
     },
 };
 
-pub(crate) use self::{candidates::Candidates, dial_backs::DialBacks, pushes::Pushes};
+pub(crate) use self::{candidates::Candidates, dial_backs::DialBacks, pushes::Pushes, talk::Talk};
 
 /// What reaches a behaviour, and what it may do.
 pub(crate) trait Filter<B: NetworkBehaviour>: 'static {
@@ -48,6 +52,20 @@ pub(crate) struct Filtered<B, F> {
 impl<B, F> Filtered<B, F> {
     pub(crate) const fn new(behaviour: B, filter: F) -> Self {
         Self { behaviour, filter }
+    }
+}
+
+impl<B, F> Deref for Filtered<B, F> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.behaviour
+    }
+}
+
+impl<B, F> DerefMut for Filtered<B, F> {
+    fn deref_mut(&mut self) -> &mut B {
+        &mut self.behaviour
     }
 }
 

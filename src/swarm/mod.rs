@@ -34,6 +34,7 @@ pub use self::{
 };
 use self::{
     exchange::{Outlet, answer::Server, idle::Idle},
+    filter::{Filtered, Talk},
     gossip::guard::Guard,
     ip_limits::IpLimits,
 };
@@ -275,7 +276,10 @@ pub async fn start(
     let mut swarm = {
         let (server, guard) = (Arc::clone(&server), guard.clone());
         let unread = config.limits.request_bytes;
-        let behaviour = |key: &_, relay| behaviour::Behaviour::new(key, relay, &config, server, guard);
+        let behaviour = |key: &_, relay, pause| {
+            let behaviour = behaviour::Behaviour::new(key, relay, &config, server, guard)?;
+            Ok(Filtered::new(behaviour, Talk(pause)))
+        };
         transport::clearnet(key, unread, behaviour).await?
     };
     let (mut failure, mut listening) = (None, 0);

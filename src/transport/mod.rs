@@ -47,18 +47,15 @@ const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// A swarm on the open internet. Of what peers send over TCP, WebSocket and relays, `unread` bytes may lie unread, and 768 KiB
-/// for each connection besides; of what they send over QUIC, 2 MiB for each connection.
+/// for each connection besides; of what they send over QUIC, 2 MiB for each connection. The behaviour has to count what connections
+/// tell it.
 ///
 /// # Errors
 /// If a transport cannot be set up, or `behaviour` fails.
-pub async fn clearnet<B, F>(
-    key: Keypair,
-    unread: usize,
-    behaviour: F,
-) -> Result<Swarm<pause::Behaviour<B>>, TransportError>
+pub async fn clearnet<B, F>(key: Keypair, unread: usize, behaviour: F) -> Result<Swarm<B>, TransportError>
 where
     B: NetworkBehaviour,
-    F: FnOnce(&Keypair, relay::client::Behaviour) -> Result<B, Failure>,
+    F: FnOnce(&Keypair, relay::client::Behaviour, Pause) -> Result<B, Failure>,
 {
     let fail = |e: Failure| TransportError(e);
     let (relayed, relay) = relay::client::new(key.public().to_peer_id());
@@ -72,7 +69,7 @@ where
     };
     let transport = pause::Transport::new(transport.map_err(fail)?, pause.clone());
     let transport = TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed();
-    let behaviour = pause::Behaviour::new(behaviour(&key, relay).map_err(fail)?, pause);
+    let behaviour = behaviour(&key, relay, pause).map_err(fail)?;
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_per_connection_event_buffer_size(CONNECTION_EVENTS)

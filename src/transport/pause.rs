@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    ops::{Deref, DerefMut},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,15 +20,11 @@ use futures::{
     future::Shared,
 };
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr,
     core::{
-        Endpoint, StreamMuxer,
+        StreamMuxer,
         muxing::{StreamMuxerEvent, StreamMuxerExt},
-        transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
-    },
-    swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     },
 };
 
@@ -45,7 +40,7 @@ const ENTRANTS: usize = 64;
 
 /// What the behaviour, the streams and the transport of a swarm know of pauses. Clones share it. Only the swarm counts and looks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pause(Arc<Inner>);
+pub struct Pause(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -72,8 +67,8 @@ impl Pause {
         self.0.looks.load(Ordering::Relaxed)
     }
 
-    /// A connection said something.
-    fn count(&self) {
+    /// A connection said something: the swarm's behaviour has to tell.
+    pub(crate) fn count(&self) {
         if self.0.events.fetch_add(1, Ordering::Relaxed) + 1 >= EVENTS && !self.is_on() {
             let (sender, receiver) = oneshot::channel();
             *self.lock() = Some((sender, receiver.shared()));
@@ -142,96 +137,6 @@ impl Connection {
             return None;
         }
         self.pause.end()
-    }
-}
-
-/// A behaviour that counts what connections say.
-#[derive(Debug)]
-pub struct Behaviour<B> {
-    behaviour: B,
-    pause: Pause,
-}
-
-impl<B> Behaviour<B> {
-    pub(super) const fn new(behaviour: B, pause: Pause) -> Self {
-        Self { behaviour, pause }
-    }
-}
-
-impl<B> Deref for Behaviour<B> {
-    type Target = B;
-
-    fn deref(&self) -> &B {
-        &self.behaviour
-    }
-}
-
-impl<B> DerefMut for Behaviour<B> {
-    fn deref_mut(&mut self) -> &mut B {
-        &mut self.behaviour
-    }
-}
-
-impl<B: NetworkBehaviour> NetworkBehaviour for Behaviour<B> {
-    type ConnectionHandler = B::ConnectionHandler;
-    type ToSwarm = B::ToSwarm;
-
-    fn handle_pending_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.behaviour.handle_pending_inbound_connection(connection, local, remote)
-    }
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.behaviour.handle_established_inbound_connection(connection, peer, local, remote)
-    }
-
-    fn handle_pending_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
-    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.behaviour.handle_pending_outbound_connection(connection, peer, addresses, role)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.behaviour.handle_established_outbound_connection(connection, peer, address, role, port)
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.behaviour.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.pause.count();
-        self.behaviour.on_connection_handler_event(peer, connection, event);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.behaviour.poll(cx)
     }
 }
 
