@@ -60,7 +60,7 @@ struct Peer {
     not_before: Duration,
     /// Until when it is avoided since it could not be reached: a new connection may reach it.
     unreachable_until: Duration,
-    /// The running session began on a connection that is gone.
+    /// The running session began before the newest connection was there.
     reconnected: bool,
     level: u32,
 }
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// There is a connection that nothing has failed on.
-    fn is_reachable(&mut self) {
+    fn connects_anew(&mut self) {
         self.reconnected = self.running;
         self.unreachable_until = Duration::ZERO;
     }
@@ -118,7 +118,7 @@ impl<P: Ord + Clone> Schedule<P> {
         let peer = self.peers.entry(peer).or_default();
         if !peer.connected {
             peer.connected = true;
-            peer.is_reachable();
+            peer.connects_anew();
         }
         peer.wanted.get_or_insert(now);
     }
@@ -127,7 +127,7 @@ impl<P: Ord + Clone> Schedule<P> {
     pub fn reconnected(&mut self, peer: &P, now: Duration) {
         let peer = self.peers.get_mut(peer).filter(|peer| peer.connected);
         if let Some(peer) = peer.filter(|peer| peer.running || peer.unreachable_until > now) {
-            peer.is_reachable();
+            peer.connects_anew();
             peer.wanted.get_or_insert(now);
         }
     }
